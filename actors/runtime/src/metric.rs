@@ -1,0 +1,57 @@
+//! Names of metrics (name, unit, `_total` for counters) and causes of loss.
+//! Every name that the product exports stands here, once.
+
+pub const MAILBOX_BATCHES: &str = "benocs_mailbox_batches";
+pub const ACTOR_MESSAGES: &str = "benocs_actor_messages_total";
+pub const ACTOR_PANICS: &str = "benocs_actor_panics_total";
+/// Labels: actor, cause.
+pub const DROPPED: &str = "benocs_dropped_total";
+pub const BUILD_INFO: &str = "benocs_build_info";
+
+pub const COLLECTOR_DATAGRAMS: &str = "benocs_collector_datagrams_total";
+pub const COLLECTOR_OCTETS: &str = "benocs_collector_octets_total";
+pub const COLLECTOR_RECORDS: &str = "benocs_collector_records_total";
+pub const COLLECTOR_TEMPLATES: &str = "benocs_collector_templates";
+pub const COLLECTOR_EXPORTERS: &str = "benocs_collector_exporters";
+/// Labels: exporter, kind (gap, reorder, restart).
+pub const COLLECTOR_SEQUENCE: &str = "benocs_collector_sequence_total";
+pub const LOG_ACKNOWLEDGED: &str = "benocs_log_acknowledged_records_total";
+pub const LOG_OCTETS: &str = "benocs_log_octets";
+pub const LOG_SEGMENTS: &str = "benocs_log_segments";
+
+/// Labels: peer, family.
+pub const BGP_ROUTES: &str = "benocs_bgp_routes";
+/// Labels: peer. 1 where established.
+pub const BGP_ESTABLISHED: &str = "benocs_bgp_established";
+pub const BGP_UPDATES: &str = "benocs_bgp_updates_total";
+
+/// Labels: result.
+pub const SNMP_POLLS: &str = "benocs_snmp_polls_total";
+pub const SNMP_INTERFACES: &str = "benocs_snmp_interfaces";
+
+pub const DNSTAP_FRAMES: &str = "benocs_dnstap_frames_total";
+pub const DNSTAP_ANSWERS: &str = "benocs_dnstap_answers_total";
+pub const DNSTAP_NAMES: &str = "benocs_dnstap_names";
+
+pub const ENRICHER_ROWS: &str = "benocs_enricher_rows_total";
+/// Octets, scaled. Labels: result (named, ambiguous, unnamed).
+pub const ENRICHER_NAMED_OCTETS: &str = "benocs_enricher_named_octets_total";
+/// Labels: verdict.
+pub const ENRICHER_VERDICT_ROWS: &str = "benocs_enricher_verdict_rows_total";
+
+pub const AGGREGATOR_ROWS: &str = "benocs_aggregator_rows_total";
+pub const AGGREGATOR_KEYS: &str = "benocs_aggregator_keys";
+
+/// Flow rows committed.
+pub const STORE_ROWS: &str = "benocs_store_rows_total";
+pub const STORE_ROLLUP_ROWS: &str = "benocs_store_rollup_rows_total";
+pub const STORE_DUPLICATE_BATCHES: &str = "benocs_store_duplicate_batches_total";
+pub const STORE_COMMITS: &str = "benocs_store_commits_total";
+pub const STORE_FILES: &str = "benocs_store_files";
+pub const STORE_OCTETS: &str = "benocs_store_octets";
+pub const STORE_QUERY_SECONDS: &str = "benocs_store_query_seconds";
+
+pub const WEB_REQUESTS: &str = "benocs_web_requests_total";
+pub const LINK_BATCHES: &str = "benocs_link_batches_total";
+/// Labels: peer. 1 where connected.
+pub const LINK_CONNECTED: &str = "benocs_link_connected";

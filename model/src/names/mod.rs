@@ -1,0 +1,1 @@
+//! Names: which service an address served, as resolvers answered their clients.

@@ -1,0 +1,138 @@
+//! Routes: what each router would do with a packet.
+//!
+//! The BGP speaker (and the BMP station) turn sessions into [`RouteEvent`]s; a
+//! [`RouteTable`] is built from them by one writer wherever readers are: in the
+//! speaker's process for `rib lookup`, in the enricher's for the join.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Address, Prefix};
+use crate::flow::codes;
+
+codes! {
+    /// Whose table named a flow's route.
+    Provenance {
+        /// Nobody's.
+        None = 0 "none",
+        /// The exporter's own.
+        Router = 1 "router",
+        /// Its route reflector's.
+        Reflector = 2 "reflector",
+        /// Another router's.
+        Fallback = 3 "fallback",
+        /// The exporter said so in the record.
+        Record = 4 "record",
+    }
+}
+
+codes! {
+    Family { V4Unicast = 1 "ipv4-unicast", V6Unicast = 2 "ipv6-unicast" }
+}
+
+/// Number of a peer in its speaker, kept while the speaker lives.
+pub type PeerId = u32;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub id: PeerId,
+    pub name: String,
+    /// Remote address of the session.
+    pub address: Address,
+    pub bgp_id: [u8; 4],
+    pub remote_as: u32,
+    pub local_as: u32,
+    /// Its paths are those of other routers too.
+    pub reflector: bool,
+}
+
+/// Attributes of a path, interned: equal ones are one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Path {
+    /// RFC 4271 5.1.1: 0 IGP, 1 EGP, 2 incomplete.
+    pub origin: u8,
+    pub as_path: Vec<Segment>,
+    pub next_hop: Address,
+    pub med: Option<u32>,
+    pub local_pref: Option<u32>,
+    pub communities: Vec<u32>,
+    pub large_communities: Vec<[u32; 3]>,
+    pub ext_communities: Vec<[u8; 8]>,
+    pub originator_id: Option<[u8; 4]>,
+    pub cluster_list: Vec<[u8; 4]>,
+}
+
+/// RFC 4271 4.3, RFC 5065: kind 1 set, 2 sequence, 3 confederation sequence, 4 confederation set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Segment {
+    pub kind: u8,
+    pub asns: Vec<u32>,
+}
+
+impl Path {
+    /// First AS outside the own network: the neighbour.
+    pub fn first_as(&self) -> Option<u32> {
+        let segment = self.as_path.iter().find(|segment| matches!(segment.kind, 1 | 2) && !segment.asns.is_empty())?;
+        segment.asns.first().copied()
+    }
+
+    /// The origin AS: last of the path; of a trailing set, its first.
+    pub fn origin_as(&self) -> Option<u32> {
+        let segment =
+            self.as_path.iter().rev().find(|segment| matches!(segment.kind, 1 | 2) && !segment.asns.is_empty())?;
+        if segment.kind == 1 { segment.asns.first().copied() } else { segment.asns.last().copied() }
+    }
+
+    /// "64500 64501 {64502,64503}".
+    pub fn as_path_text(&self) -> String {
+        let words = self.as_path.iter().flat_map(|segment| {
+            let join = |open: &str, close: &str, separator: &str| {
+                let asns: Vec<String> = segment.asns.iter().map(u32::to_string).collect();
+                format!("{open}{}{close}", asns.join(separator))
+            };
+            match segment.kind {
+                1 => vec![join("{", "}", ",")],
+                3 => vec![join("(", ")", " ")],
+                4 => vec![join("[", "]", ",")],
+                _ => segment.asns.iter().map(u32::to_string).collect(),
+            }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A path that flow rows refer to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathEntry {
+    pub hash: u64,
+    pub path: Arc<Path>,
+}
+
+/// What happens to the table, in order. `path_id` of ADD-PATH (RFC 7911) is 0 where not agreed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum RouteEvent {
+    PeerUp(Arc<Peer>),
+    /// Everything of the peer goes.
+    PeerDown(PeerId),
+    Announce {
+        peer: PeerId,
+        path: Arc<Path>,
+        prefixes: Vec<(u32, Prefix)>,
+    },
+    Withdraw {
+        peer: PeerId,
+        prefixes: Vec<(u32, Prefix)>,
+    },
+    EndOfRib {
+        peer: PeerId,
+        family: u8,
+    },
+}
+
+/// Events of one or more sessions, in the order in which they arrived.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouteBatch {
+    pub generation: u64,
+    pub events: Vec<RouteEvent>,
+}

@@ -1,0 +1,1 @@
+//! benocs-wire.
