@@ -4,12 +4,20 @@
 //! [`RouteTable`] is built from them by one writer wherever readers are: in the
 //! speaker's process for `rib lookup`, in the enricher's for the join.
 
+mod family;
+mod paged;
+mod paths;
+pub mod table;
+mod trie;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Prefix};
 use crate::flow::codes;
+
+pub use table::{Found, RouteReader, RouteRef, RouteTable, RouteView, Vantage};
 
 codes! {
     /// Whose table named a flow's route.
@@ -124,10 +132,15 @@ pub enum RouteEvent {
         peer: PeerId,
         prefixes: Vec<(u32, Prefix)>,
     },
+    /// Routes of the family that are still stale go.
     EndOfRib {
         peer: PeerId,
         family: u8,
     },
+    /// The peer's routes stay, marked, until End-of-RIB or [`RouteEvent::PeerDown`] (RFC 4724).
+    PeerStale(PeerId),
+    /// Everything of all peers goes: a snapshot follows.
+    Clear,
 }
 
 /// Events of one or more sessions, in the order in which they arrived.
