@@ -6,6 +6,7 @@
 //! [`Tables`]. The route table and the name table are large and have streams of
 //! their own ([`crate::route`], `names`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -37,6 +38,8 @@ pub struct Tables {
     pub interfaces: ArcSwap<Interfaces>,
     pub network: ArcSwap<Network>,
     pub services: ArcSwap<Services>,
+    /// Names of autonomous systems by number.
+    pub as_names: ArcSwap<HashMap<u32, Arc<str>>>,
 }
 
 impl Tables {
@@ -56,7 +59,13 @@ impl Tables {
             TableUpdate::Interfaces(table) => publish!(self.interfaces, table),
             TableUpdate::Network(table) => publish!(self.network, table),
             TableUpdate::Services(table) => publish!(self.services, table),
-            TableUpdate::Paths(_) | TableUpdate::AsNames(_) => true,
+            TableUpdate::Paths(_) => true,
+            TableUpdate::AsNames(names) => {
+                let mut table = HashMap::clone(&self.as_names.load());
+                table.extend(names.iter().map(|(asn, name)| (*asn, Arc::from(name.as_str()))));
+                self.as_names.store(Arc::new(table));
+                true
+            }
         }
     }
 }
