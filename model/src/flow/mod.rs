@@ -5,6 +5,7 @@
 //! zero is zero. Raw facts are never overwritten by derived ones. Numbers of
 //! enumerations and quality bits are frozen: they are in files.
 
+pub mod builder;
 pub mod quality;
 
 use std::sync::{Arc, LazyLock};
