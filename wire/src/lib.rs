@@ -3,6 +3,7 @@
 //! Pure and without copies; every parser takes any bytes, never panics, and
 //! says where it stopped and why ([`error::WireError`]).
 
+pub mod bgp;
 pub mod dns;
 pub mod dnstap;
 pub mod error;

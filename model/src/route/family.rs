@@ -273,8 +273,7 @@ impl<K: Key> Family<K> {
         if !column.stale {
             return;
         }
-        let gone: Vec<(u32, u32)> =
-            column.iter().filter(|route| route.3).map(|(slot, id, _, _)| (slot, id)).collect();
+        let gone: Vec<(u32, u32)> = column.iter().filter(|route| route.3).map(|(slot, id, _, _)| (slot, id)).collect();
         for (slot, id) in gone {
             let Stored { key, len } = self.view.prefix(slot);
             self.withdraw(paths, number, key, len, id);

@@ -58,6 +58,11 @@ impl RouteTable {
         Self::default()
     }
 
+    /// A table that is published where `reader` already looks, in place of what it saw.
+    pub fn with_reader(reader: RouteReader) -> Self {
+        Self { reader, changed: true, ..Self::default() }
+    }
+
     /// Not seen by readers before [`RouteTable::publish`].
     pub fn apply(&mut self, batch: &RouteBatch) -> Applied {
         let mut applied = Applied::default();
@@ -388,8 +393,7 @@ impl RouteView {
         // Each loop's reads do not depend on each other, so that they overlap.
         for chunk in addresses.chunks(BATCH) {
             for (slot, address) in slots.iter_mut().zip(chunk) {
-                *slot =
-                    if is_v4(address) { inner.v4.slot(u32::of(address)) } else { inner.v6.slot(u128::of(address)) };
+                *slot = if is_v4(address) { inner.v4.slot(u32::of(address)) } else { inner.v6.slot(u128::of(address)) };
             }
             for ((entry, slot), address) in entries.iter_mut().zip(&slots).zip(chunk) {
                 let own = if is_v4(address) { own_v4 } else { own_v6 };
@@ -502,12 +506,7 @@ impl RouteView {
         let inner = &*self.0;
         inner.peers.iter().enumerate().filter_map(|(column, peer)| {
             let (v4, v6) = (&inner.v4.columns[column], &inner.v6.columns[column]);
-            Some(PeerRoutes {
-                peer: peer.as_ref()?,
-                v4: v4.routes,
-                v6: v6.routes,
-                stale: v4.stale || v6.stale,
-            })
+            Some(PeerRoutes { peer: peer.as_ref()?, v4: v4.routes, v6: v6.routes, stale: v4.stale || v6.stale })
         })
     }
 

@@ -45,8 +45,7 @@ impl Key for u32 {
 }
 
 impl Key for u128 {
-    const STRIDES: &'static [u8] =
-        &[16, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4];
+    const STRIDES: &'static [u8] = &[16, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4];
 
     #[inline]
     fn chunk(self, offset: u8, stride: u8) -> usize {
@@ -103,13 +102,7 @@ impl Trie {
     }
 
     /// Replaces every leaf under `key`/`len` by what `change` makes of it.
-    pub(super) fn change<K: Key>(
-        &mut self,
-        unused: &mut Unused,
-        key: K,
-        len: u8,
-        change: &mut impl FnMut(u32) -> u32,
-    ) {
+    pub(super) fn change<K: Key>(&mut self, unused: &mut Unused, key: K, len: u8, change: &mut impl FnMut(u32) -> u32) {
         self.descend::<K>(unused, Place { level: 0, node: 0, offset: 0 }, key, len, change);
     }
 
