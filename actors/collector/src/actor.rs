@@ -1,0 +1,422 @@
+//! The collector.
+//!
+//! ```text
+//!   exporters --UDP--> [socket threads 1..n] --rows--> [appender] --fsync--> segment log
+//!                                                                              |
+//!   enricher, or the link to it (1)  <--FlowBatch, in order--  [forwarder] <---+
+//!   whoever replicates tables (1)    <--TableUpdate::Exporters--  [Collector]
+//!   store, or the link to it (1)     --Commit--> [commits] --frees--> segment log
+//! ```
+//!
+//! The worker itself only owns the threads, answers questions, and publishes the
+//! exporters; no row passes through its mailbox.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use benocs_model::flow::builder::with_identity;
+use benocs_model::message::{Commit, FlowBatch, SourceId};
+use benocs_model::tables::TableUpdate;
+use benocs_runtime::state::State;
+use benocs_runtime::{Context, Fatal, Handle, Outbox, Restart, Settings, Worker};
+use benocs_sys::{ReceiveOptions, UdpReceiver};
+use serde::Serialize;
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
+
+use crate::config::Config;
+use crate::decode::{Decoder, Shared};
+use crate::error::LogError;
+use crate::log::{self, Appender, LogHandle, LogStatus, Next, Reader};
+use crate::metrics::{Metrics, Totals};
+use crate::socket::{self, Intake, Limits, QueueReceiver};
+
+/// Bound of the mailbox: questions and commits, both rare.
+const MAILBOX: usize = 64;
+const TICK: Duration = Duration::from_secs(1);
+/// How often an idle thread looks whether it should end.
+const IDLE: Duration = Duration::from_millis(100);
+/// Below the log, in the data directory.
+const LOG_DIRECTORY: &str = "log";
+
+/// What the collector is told.
+#[derive(Debug)]
+pub enum Message {
+    /// What storage has committed, where it does not come through [`Wiring::commits`].
+    Commit(Commit),
+    /// The consumer wants the log from batch `seq` on: it reconnected, or lost what it had. One batch that
+    /// was on its way may still come before it.
+    Rewind {
+        seq: u64,
+    },
+    Status(oneshot::Sender<Status>),
+}
+
+/// How the collector stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// With the ports that the kernel chose where 0 was asked for.
+    pub listening: Vec<SocketAddr>,
+    pub totals: Totals,
+    pub log: LogStatus,
+    pub exporters: usize,
+}
+
+/// What the collector is connected to.
+#[derive(Clone, Debug)]
+pub struct Wiring {
+    /// Data directory of the process; the log is in `log` below it.
+    pub data: PathBuf,
+    /// Number of this machine among those that own a log, below 4,096.
+    pub node: u16,
+    pub state: State,
+    pub flows: Outbox<FlowBatch>,
+    pub tables: Outbox<Arc<TableUpdate>>,
+    /// Receiving end of an `Outbox::<Commit>::channel`; read until its last sender is gone, after a drain too.
+    pub commits: async_channel::Receiver<Commit>,
+}
+
+/// Starts the collector on threads of its own.
+pub fn spawn(config: Config, wiring: Wiring, fatal: UnboundedSender<Fatal>) -> Handle<Message> {
+    let settings = Settings { name: "collector", capacity: MAILBOX, tick: TICK, restart: Restart::Never };
+    // Boxed since a receiver must not move while it is awaited, which nobody does here.
+    let wiring = Box::new(wiring);
+    benocs_runtime::spawn(settings, fatal, move || Ok(Collector::new(config.clone(), wiring.clone())))
+}
+
+/// Inert until its worker starts.
+pub struct Collector {
+    config: Config,
+    wiring: Box<Wiring>,
+    running: Option<Running>,
+}
+
+struct Running {
+    stop: Arc<AtomicBool>,
+    /// A drain has taken too long: forward nothing more.
+    abandoned: Arc<AtomicBool>,
+    sockets: Vec<JoinHandle<anyhow::Result<()>>>,
+    appender: JoinHandle<Result<(), LogError>>,
+    forwarder: JoinHandle<Result<(), LogError>>,
+    /// Closed when the forwarder has nothing left to do.
+    forwarded: mpsc::Receiver<()>,
+    listening: Vec<SocketAddr>,
+    log: LogHandle,
+    shared: Arc<Shared>,
+    metrics: Metrics,
+    exporters_published: u64,
+}
+
+impl Collector {
+    pub fn new(config: Config, wiring: Box<Wiring>) -> Self {
+        Self { config, wiring, running: None }
+    }
+}
+
+impl Worker for Collector {
+    type Message = Message;
+
+    fn start(&mut self, _context: &mut Context<Self>) -> anyhow::Result<()> {
+        let mut running = Running::start(&self.config, &self.wiring)?;
+        running.publish_exporters(&self.wiring)?;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    fn handle(&mut self, message: Message, _context: &mut Context<Self>) -> anyhow::Result<()> {
+        let Some(running) = &self.running else { return Ok(()) };
+        match message {
+            Message::Commit(commit) => running.log.commit(&commit)?,
+            Message::Rewind { seq } => running.log.rewind(seq),
+            // Whoever asked may have gone meanwhile.
+            Message::Status(reply) => drop(reply.send(running.status())),
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, _context: &mut Context<Self>) -> anyhow::Result<()> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        if running.has_ended() {
+            return match self.running.take() {
+                Some(running) => Err(running.reason()),
+                None => Ok(()),
+            };
+        }
+        running.publish_exporters(&self.wiring)?;
+        let log = running.log.status();
+        running.metrics.log_octets.set(log.octets as f64);
+        running.metrics.log_segments.set(log.segments as f64);
+        running.log.save()?;
+        Ok(())
+    }
+
+    fn drain(&mut self, _context: &mut Context<Self>) -> anyhow::Result<()> {
+        match self.running.take() {
+            Some(running) => running.drain(&self.wiring, Duration::from_millis(self.config.drain_ms)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.stop.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Running {
+    fn start(config: &Config, wiring: &Wiring) -> anyhow::Result<Self> {
+        let options = log::Options {
+            directory: wiring.data.join(LOG_DIRECTORY),
+            node: wiring.node,
+            created_s: (socket::unix_ms() / 1000).unsigned_abs(),
+            octets_max: config.log_octets_max,
+            segment_octets: config.log_segment_octets,
+            memory_octets: config.log_memory_octets,
+        };
+        let (appender, reader, log) = log::open(&options)?;
+        let shared = Arc::new(Shared::new(&wiring.state, wiring.node)?);
+        let receivers = bind(config)?;
+        let listening =
+            receivers.iter().map(|(_, receiver)| receiver.local_addr()).collect::<Result<_, _>>().context("sockets")?;
+
+        let metrics = Metrics::new();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (queue, queued) = socket::queue(config.queue_batches);
+        let sync = Duration::from_millis(config.log_sync_ms);
+        let append_metrics = metrics.clone();
+        let appender = thread("collector-log".to_owned(), move || append(appender, &queued, sync, &append_metrics))?;
+        let (forwarding, forwarded) = mpsc::sync_channel(1);
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let (flows, forward_abandoned) = (wiring.flows.clone(), abandoned.clone());
+        let forwarder = thread("collector-fwd".to_owned(), move || {
+            let _forwarding = forwarding;
+            forward(reader, &flows, &forward_abandoned)
+        })?;
+        let (commits, commit_log) = (wiring.commits.clone(), log.clone());
+        // Ends with the last sender; that may be after this worker.
+        thread("collector-ack".to_owned(), move || take_commits(&commits, &commit_log))?;
+
+        let limits = Limits {
+            batch_rows: config.batch_rows.max(1),
+            batch_age: Duration::from_millis(config.batch_ms),
+            nap: Duration::from_millis(config.nap_ms),
+            allow: config.allow.clone().into(),
+        };
+        let mut sockets = Vec::new();
+        for (name, receiver) in receivers {
+            let intake = Intake {
+                receiver,
+                decoder: Decoder::new(config.decode.clone(), shared.clone()),
+                limits: limits.clone(),
+                queue: queue.clone(),
+                metrics: metrics.clone(),
+                stop: stop.clone(),
+            };
+            let context = format!("cannot receive ({name})");
+            sockets.push(thread(name, move || intake.run().context(context))?);
+        }
+        let (source, exporters_published) = (log.source(), 0);
+        tracing::info!(?listening, source = source.0, next = log.status().acknowledged_seq, "collector listens");
+        Ok(Self {
+            stop,
+            abandoned,
+            sockets,
+            appender,
+            forwarder,
+            forwarded,
+            listening,
+            log,
+            shared,
+            metrics,
+            exporters_published,
+        })
+    }
+
+    /// None of the threads ends by itself.
+    fn has_ended(&self) -> bool {
+        self.sockets.iter().any(JoinHandle::is_finished) || self.appender.is_finished() || self.forwarder.is_finished()
+    }
+
+    /// Why one did.
+    fn reason(self) -> anyhow::Error {
+        self.stop.store(true, Ordering::Release);
+        let sockets = self.sockets.into_iter().filter(JoinHandle::is_finished).map(|socket| joined(socket.join()));
+        let log = [self.appender, self.forwarder].into_iter().filter(JoinHandle::is_finished);
+        let log = log.map(|thread| joined(thread.join()));
+        let failed = sockets.chain(log).find_map(Result::err);
+        failed.unwrap_or_else(|| anyhow::anyhow!("the flow log has nobody to forward to"))
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            listening: self.listening.clone(),
+            totals: self.metrics.totals(),
+            log: self.log.status(),
+            exporters: self.shared.exporters().rows.len(),
+        }
+    }
+
+    fn publish_exporters(&mut self, wiring: &Wiring) -> anyhow::Result<()> {
+        let generation = self.shared.exporters_generation();
+        if generation == self.exporters_published {
+            return Ok(());
+        }
+        let table = self.shared.exporters();
+        let generation = table.generation;
+        // A full mailbox is offered the table again at the next tick.
+        if wiring.tables.offer(Arc::new(TableUpdate::Exporters(Arc::new(table)))).is_ok() {
+            self.exporters_published = generation;
+        }
+        Ok(())
+    }
+
+    /// Upstream first: sockets, log, forwarder. What the forwarder does not get rid of stays in the log.
+    fn drain(mut self, wiring: &Wiring, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        self.stop.store(true, Ordering::Release);
+        let sockets: Vec<_> = self.sockets.drain(..).map(|socket| joined(socket.join())).collect();
+        // The last sender of its queue is gone: the appender writes, syncs, closes.
+        joined(self.appender.join())?;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.forwarded.recv_timeout(left.min(IDLE)) {
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    joined(self.forwarder.join())?;
+                    break;
+                }
+                _ => {
+                    self.abandoned.store(true, Ordering::Release);
+                    let log = self.log.status();
+                    let batches = log.acknowledged_seq - log.forwarded_seq;
+                    tracing::warn!(batches, "not everything was taken; it stays in the flow log for the next start");
+                    break;
+                }
+            }
+        }
+        self.exporters_published = 0;
+        let last = TableUpdate::Exporters(Arc::new(self.shared.exporters()));
+        drop(wiring.tables.offer(Arc::new(last)));
+        self.shared.save()?;
+        wiring.state.flush()?;
+        self.log.save()?;
+        sockets.into_iter().collect::<anyhow::Result<()>>()
+    }
+}
+
+/// A thread's result; its panic is an error too.
+fn joined<E: Into<anyhow::Error>>(result: std::thread::Result<Result<(), E>>) -> anyhow::Result<()> {
+    match result {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(anyhow::anyhow!("a thread of the collector panicked")),
+    }
+}
+
+fn thread<T: Send + 'static>(name: String, body: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name).spawn(body).context("cannot start a thread")
+}
+
+/// Every socket, with the name of its thread.
+fn bind(config: &Config) -> anyhow::Result<Vec<(String, UdpReceiver)>> {
+    let threads = config.threads_per_socket.max(1);
+    let options = ReceiveOptions { buffer_octets: config.receive_buffer_octets, shared_port: threads > 1 };
+    let wanted = config.listen.iter().map(|listen| ("collector.listen", listen));
+    let wanted = wanted.chain(config.sflow.listen.iter().map(|listen| ("sflow.listen", listen)));
+    let mut receivers = Vec::new();
+    for (setting, listen) in wanted {
+        let mut address = listen
+            .to_socket_addrs()
+            .ok()
+            .and_then(|mut addresses| addresses.next())
+            .with_context(|| format!("{setting}: {listen} is not an address with a port, as in 0.0.0.0:2055"))?;
+        for _ in 0..threads {
+            let receiver = UdpReceiver::bind(address, options)
+                .with_context(|| format!("cannot listen on {listen} ({setting}): is the port taken?"))?;
+            // A port that the kernel chose is for all of them.
+            address = receiver.local_addr()?;
+            let granted = receiver.buffer_octets()?;
+            if granted < config.receive_buffer_octets {
+                tracing::warn!(%address, granted, "the kernel grants a smaller queue: raise net.core.rmem_max");
+            }
+            receivers.push((format!("collector-{}", receivers.len()), receiver));
+        }
+    }
+    Ok(receivers)
+}
+
+/// Until the last socket thread is gone: append, and sync at most every `interval`.
+fn append(
+    mut appender: Appender,
+    queue: &QueueReceiver,
+    interval: Duration,
+    metrics: &Metrics,
+) -> Result<(), LogError> {
+    let mut due = None;
+    loop {
+        let now = Instant::now();
+        if due.is_some_and(|due| now >= due) {
+            metrics.acknowledged.add(appender.sync()?.rows);
+            metrics.queue.set(queue.depth() as f64);
+            due = None;
+        }
+        let limit = due.map_or(IDLE, |due: Instant| due.saturating_duration_since(now));
+        match queue.receive(limit) {
+            Ok(rows) => {
+                let count = rows.num_rows() as u64;
+                match appender.append(rows) {
+                    Ok(_) => due = due.or(Some(now + interval)),
+                    Err(LogError::Full) => metrics.dropped_log_full.add(count),
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                metrics.acknowledged.add(appender.close()?.rows);
+                metrics.queue.set(0.0);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Until the log is closed and everything in it is forwarded, or nobody is there to take it.
+fn forward(mut reader: Reader, flows: &Outbox<FlowBatch>, abandoned: &AtomicBool) -> Result<(), LogError> {
+    let source: SourceId = reader.source();
+    loop {
+        if abandoned.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match reader.next(IDLE)? {
+            Next::Batch { seq, rows } => {
+                let batch = FlowBatch { source, seq, rows: with_identity(rows, source, seq) };
+                if flows.send_blocking(batch).is_err() {
+                    return Ok(());
+                }
+            }
+            Next::Idle => {}
+            Next::End => return Ok(()),
+        }
+    }
+}
+
+fn take_commits(commits: &async_channel::Receiver<Commit>, log: &LogHandle) {
+    while let Ok(commit) = commits.recv_blocking() {
+        if let Err(error) = log.commit(&commit) {
+            tracing::error!(%error, "cannot note what was committed; it will be replayed");
+        }
+    }
+    if let Err(error) = log.save() {
+        tracing::error!(%error, "cannot note what was committed; it will be replayed");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Metric handles, taken once; and the same numbers for `status`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use benocs_runtime::metric;
+use metrics::{Counter, Gauge};
+use serde::Serialize;
+
+/// A counter that can be read back.
+#[derive(Clone, Debug)]
+pub(crate) struct Total {
+    counter: Counter,
+    value: Arc<AtomicU64>,
+}
+
+impl Total {
+    fn new(counter: Counter) -> Self {
+        Self { counter, value: Arc::default() }
+    }
+
+    fn dropped(cause: &'static str) -> Self {
+        Self::new(metrics::counter!(metric::DROPPED, "actor" => "collector", "cause" => cause))
+    }
+
+    pub(crate) fn add(&self, amount: u64) {
+        if amount > 0 {
+            self.counter.increment(amount);
+            self.value.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) datagrams: Total,
+    pub(crate) octets: Total,
+    pub(crate) records: Total,
+    pub(crate) acknowledged: Total,
+    /// Datagrams.
+    pub(crate) dropped_kernel: Total,
+    /// Datagrams.
+    pub(crate) dropped_denied: Total,
+    /// Rows: the appender was too slow.
+    pub(crate) dropped_mailbox: Total,
+    /// Rows.
+    pub(crate) dropped_log_full: Total,
+    pub(crate) queue: Gauge,
+    pub(crate) log_octets: Gauge,
+    pub(crate) log_segments: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            datagrams: Total::new(metrics::counter!(metric::COLLECTOR_DATAGRAMS)),
+            octets: Total::new(metrics::counter!(metric::COLLECTOR_OCTETS)),
+            records: Total::new(metrics::counter!(metric::COLLECTOR_RECORDS)),
+            acknowledged: Total::new(metrics::counter!(metric::LOG_ACKNOWLEDGED)),
+            dropped_kernel: Total::dropped("kernel"),
+            dropped_denied: Total::dropped("denied"),
+            dropped_mailbox: Total::dropped("mailbox"),
+            dropped_log_full: Total::dropped("log_full"),
+            queue: metrics::gauge!(metric::MAILBOX_BATCHES, "actor" => "collector_log"),
+            log_octets: metrics::gauge!(metric::LOG_OCTETS),
+            log_segments: metrics::gauge!(metric::LOG_SEGMENTS),
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            datagrams: self.datagrams.get(),
+            octets: self.octets.get(),
+            records: self.records.get(),
+            acknowledged: self.acknowledged.get(),
+            dropped_kernel: self.dropped_kernel.get(),
+            dropped_denied: self.dropped_denied.get(),
+            dropped_mailbox: self.dropped_mailbox.get(),
+            dropped_log_full: self.dropped_log_full.get(),
+        }
+    }
+}
+
+/// Since the process began. What decoding lost is counted there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    pub datagrams: u64,
+    /// Of payloads of datagrams.
+    pub octets: u64,
+    /// Decoded into rows.
+    pub records: u64,
+    /// Rows on the disk.
+    pub acknowledged: u64,
+    /// Datagrams.
+    pub dropped_kernel: u64,
+    /// Datagrams.
+    pub dropped_denied: u64,
+    /// Rows.
+    pub dropped_mailbox: u64,
+    /// Rows.
+    pub dropped_log_full: u64,
+}
