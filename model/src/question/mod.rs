@@ -1,6 +1,9 @@
 //! The one question: time range, dimensions, filter, top N, resolution; and its
 //! answer. The page, the API and the command line ask nothing else.
 
+pub mod dimension;
+pub mod filter;
+
 use std::future::Future;
 use std::pin::Pin;
 
