@@ -19,3 +19,8 @@ mod worker;
 pub use outbox::{Closed, Full, Outbox};
 pub use watch::{Fatal, fatal_channel};
 pub use worker::{Context, Handle, Restart, Settings, Worker, spawn};
+
+/// Runs the process's future; [`spawn`] works inside it.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    actix::System::new().block_on(future)
+}

@@ -34,6 +34,8 @@ pub const DNSTAP_ANSWERS: &str = "benocs_dnstap_answers_total";
 pub const DNSTAP_NAMES: &str = "benocs_dnstap_names";
 
 pub const ENRICHER_ROWS: &str = "benocs_enricher_rows_total";
+/// Batches that wait for late names.
+pub const ENRICHER_WAITING: &str = "benocs_enricher_waiting_batches";
 /// Octets, scaled. Labels: result (named, ambiguous, unnamed).
 pub const ENRICHER_NAMED_OCTETS: &str = "benocs_enricher_named_octets_total";
 /// Labels: verdict.
@@ -41,6 +43,8 @@ pub const ENRICHER_VERDICT_ROWS: &str = "benocs_enricher_verdict_rows_total";
 
 pub const AGGREGATOR_ROWS: &str = "benocs_aggregator_rows_total";
 pub const AGGREGATOR_KEYS: &str = "benocs_aggregator_keys";
+/// Batches that came again after a restart.
+pub const AGGREGATOR_DUPLICATE_BATCHES: &str = "benocs_aggregator_duplicate_batches_total";
 
 /// Flow rows committed.
 pub const STORE_ROWS: &str = "benocs_store_rows_total";
@@ -49,6 +53,8 @@ pub const STORE_DUPLICATE_BATCHES: &str = "benocs_store_duplicate_batches_total"
 pub const STORE_COMMITS: &str = "benocs_store_commits_total";
 pub const STORE_FILES: &str = "benocs_store_files";
 pub const STORE_OCTETS: &str = "benocs_store_octets";
+/// Commits that found a mailbox full; the next one says them again.
+pub const STORE_COMMITS_DEFERRED: &str = "benocs_store_commits_deferred_total";
 pub const STORE_QUERY_SECONDS: &str = "benocs_store_query_seconds";
 
 pub const WEB_REQUESTS: &str = "benocs_web_requests_total";

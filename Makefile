@@ -1,0 +1,67 @@
+# make run    build, start every role on simulated and captured traffic, print address and login
+# make test   everything that a change must pass
+# make help   the rest
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+UI := actors/web/ui
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+BENOCS := $(CARGO_TARGET_DIR)/release/benocs
+
+.PHONY: help deps deps-test ui build run test fmt lint tests fuzz-check browser test-long bench lab clean
+
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+deps:
+	@scripts/deps build
+
+deps-test:
+	@scripts/deps test
+
+ui: $(UI)/dist/index.html ## Build the page.
+
+$(UI)/node_modules/.package-lock.json: $(UI)/package-lock.json
+	cd $(UI) && npm ci --no-audit --no-fund --loglevel=error
+
+$(UI)/dist/index.html: $(UI)/node_modules/.package-lock.json $(shell find $(UI)/src $(UI)/index.html $(UI)/vite.config.ts 2>/dev/null)
+	cd $(UI) && npm run --silent build
+
+build: deps ui ## Build the page and the program.
+	cargo build --release --quiet
+
+run: build ## Start every role with its defaults on sample traffic; Ctrl-C ends it.
+	@scripts/run "$(BENOCS)"
+
+fmt: ## Format.
+	cargo fmt --all
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+fuzz-check:
+	RUSTC_BOOTSTRAP=1 cargo check --quiet --manifest-path fuzz/Cargo.toml
+
+tests:
+	cargo test --release --workspace
+
+browser:
+	@scripts/browser "$(BENOCS)"
+
+test: deps-test ui lint tests fuzz-check browser ## Format, clippy, layering, tests, fuzz targets, page, browser.
+
+test-long: deps-test build ## What takes hours: fuzzing.
+	scripts/fuzz 600
+
+bench: ## Benchmarks; results belong in benches/README.md.
+	cargo bench --workspace
+
+lab: build deps-test ## Namespaces with real routers, resolver and exporters, and --role all on top.
+	scripts/lab "$(BENOCS)"
+
+clean:
+	rm -rf $(UI)/dist $(UI)/node_modules
+	cargo clean
