@@ -54,6 +54,8 @@ pub struct Interface {
     pub connectivity: u8,
     pub boundary: u8,
     pub provider: Option<String>,
+    /// AS of the neighbour behind it, where configuration or description names one.
+    pub remote_as: Option<u32>,
     /// Its addresses with their subnets (IP-MIB).
     pub addresses: Vec<(Address, u8)>,
     /// Unix ms; `None` is now.
