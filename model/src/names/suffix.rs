@@ -79,7 +79,7 @@ impl SuffixList {
             match self.rules.get(at) {
                 Some(Kind::Exception) => return Some(at),
                 Some(Kind::Suffix) => return previous,
-                Some(Kind::Wildcard) => return before.or(previous),
+                Some(Kind::Wildcard) => return before,
                 None => {}
             }
             before = previous;
