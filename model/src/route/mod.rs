@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{Address, Prefix};
 use crate::flow::codes;
 
-pub use table::{Found, RouteReader, RouteRef, RouteTable, RouteView, Vantage};
+pub use table::{Applied, Candidate, Found, PeerRoutes, RouteReader, RouteRef, RouteTable, RouteView, Vantage};
 
 codes! {
     /// Whose table named a flow's route.

@@ -193,6 +193,12 @@ impl RouteTable {
         (self.v4.prefixes(), self.v6.prefixes())
     }
 
+    /// Prefixes with a route of one peer, IPv4 and IPv6; `None` where it is not up.
+    pub fn routes_of(&self, peer: PeerId) -> Option<(u32, u32)> {
+        let column = *self.columns.get(&peer)?;
+        Some((self.v4.view.columns[column].routes, self.v6.view.columns[column].routes))
+    }
+
     pub fn paths(&self) -> usize {
         self.paths.len()
     }

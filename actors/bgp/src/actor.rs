@@ -1,0 +1,174 @@
+//! The speaker.
+//!
+//!   routers (1..n) --TCP: BGP--> [speaker: a task a session] --RouteBatch--> link (0..n)
+//!                                          |
+//!                                      RouteView --> `rib lookup`, enricher in the same process
+//!
+//! Sessions, table and mailbox share one thread. Nothing on it waits for a receiver of
+//! the table: one that is slow gets a snapshot instead ([`crate::feed`]).
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use benocs_model::route::{RouteBatch, RouteReader};
+use benocs_runtime::{Context, Outbox, Worker};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::config::{Config, PeerPlan, Plan};
+use crate::core::{Board, Core};
+use crate::error::ConfigError;
+use crate::session;
+
+const BACKLOG: i32 = 128;
+/// RFC 4271 8.2.1.3 leaves it open; a router that does not answer is tried again soon.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const SHUTDOWN_TEXT: &str = "collector is shutting down";
+
+/// What others may ask.
+#[derive(Clone, Debug)]
+pub enum SpeakerMessage {
+    /// Peers of the address, or all, are to send all their routes again (RFC 2918).
+    Refresh(Option<IpAddr>),
+}
+
+pub struct Speaker {
+    core: Rc<RefCell<Core>>,
+    board: Board,
+}
+
+impl Speaker {
+    /// Reads password files; opens nothing.
+    pub fn new(config: Config, outboxes: Vec<Outbox<RouteBatch>>, board: Board) -> anyhow::Result<Self> {
+        let plan = config.plan()?;
+        let core = Core::new(config, plan, outboxes, board.clone());
+        Ok(Self { core: Rc::new(RefCell::new(core)), board })
+    }
+
+    pub fn table_reader(&self) -> RouteReader {
+        self.board.table_reader()
+    }
+}
+
+impl Worker for Speaker {
+    type Message = SpeakerMessage;
+
+    fn start(&mut self, context: &mut Context<Self>) -> anyhow::Result<()> {
+        let plan = self.core.borrow().plan.clone();
+        let mut listening = Vec::new();
+        for address in &plan.listen {
+            let listener = listen(*address, &plan)?;
+            listening.push(listener.local_addr()?);
+            context.spawn(accept(self.core.clone(), listener));
+        }
+        self.board.set_listening(listening);
+        for (number, peer) in plan.peers.iter().enumerate().filter(|(_, peer)| !peer.passive) {
+            context.spawn(connect(self.core.clone(), number, peer.clone()));
+        }
+        context.spawn(publish(self.core.clone()));
+        Ok(())
+    }
+
+    fn handle(&mut self, message: SpeakerMessage, _context: &mut Context<Self>) -> anyhow::Result<()> {
+        match message {
+            SpeakerMessage::Refresh(address) => {
+                let asked = self.core.borrow().refresh(address);
+                tracing::info!(peers = asked, "asked for routes again");
+            }
+        }
+        Ok(())
+    }
+
+    /// RFC 9003: every peer is told that this is meant.
+    fn drain(&mut self, _context: &mut Context<Self>) -> anyhow::Result<()> {
+        let mut core = self.core.borrow_mut();
+        core.controls.values().for_each(|control| control.farewell(SHUTDOWN_TEXT));
+        core.publish();
+        Ok(())
+    }
+}
+
+fn listen(address: SocketAddr, plan: &Plan) -> anyhow::Result<TcpListener> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket)
+    };
+    let socket = open().map_err(|source| ConfigError::Listen { address, source })?;
+    for peer in plan.peers.iter().filter(|peer| !peer.password.is_empty()) {
+        if peer.address.is_ipv6() == address.is_ipv6() {
+            sign(&socket, peer)?;
+        }
+    }
+    Ok(TcpListener::from_std(socket.into())?)
+}
+
+fn sign(socket: &impl std::os::fd::AsFd, peer: &PeerPlan) -> Result<(), ConfigError> {
+    benocs_sys::set_tcp_md5(socket, peer.address, &peer.password)
+        .map_err(|source| ConfigError::Sign { peer: peer.address, source })
+}
+
+async fn accept(core: Rc<RefCell<Core>>, listener: TcpListener) {
+    loop {
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // No file descriptors left, or a connection that is gone already: others may end meanwhile.
+                tracing::warn!(%error, "cannot accept a bgp connection");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(local) = stream.local_addr() else { continue };
+        let candidates = core.borrow_mut().candidates(remote.ip(), local.ip());
+        if candidates.is_empty() {
+            core.borrow().drops.stranger.increment(1);
+            tracing::debug!(%remote, "bgp connection of nobody who is configured");
+            continue;
+        }
+        tokio::task::spawn_local(session::run(core.clone(), stream, candidates, false));
+    }
+}
+
+async fn connect(core: Rc<RefCell<Core>>, number: usize, peer: PeerPlan) {
+    let pause = Duration::from_secs(core.borrow().config.connect_retry_s.max(1));
+    loop {
+        if !core.borrow().is_live(number) {
+            core.borrow_mut().connecting(number);
+            match timeout(CONNECT_LIMIT, dial(&peer)).await {
+                Ok(Ok(stream)) => session::run(core.clone(), stream, vec![number], true).await,
+                Ok(Err(error)) => core.borrow_mut().not_connected(number, format!("cannot connect: {error:#}")),
+                Err(_) => core.borrow_mut().not_connected(number, "cannot connect: no answer".to_owned()),
+            }
+        }
+        sleep(pause).await;
+    }
+}
+
+async fn dial(peer: &PeerPlan) -> anyhow::Result<TcpStream> {
+    let socket = if peer.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let any: IpAddr = if peer.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    socket.bind(SocketAddr::new(peer.local_address.unwrap_or(any), 0))?;
+    if !peer.password.is_empty() {
+        sign(&socket, peer)?;
+    }
+    Ok(socket.connect(SocketAddr::new(peer.address, peer.port)).await?)
+}
+
+async fn publish(core: Rc<RefCell<Core>>) {
+    let mut due = interval(Duration::from_millis(core.borrow().config.publish_ms.max(1)));
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        core.borrow_mut().publish();
+    }
+}

@@ -1,0 +1,22 @@
+//! Errors that a person reads.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{setting} = \"{value}\" is not usable: {remedy}")]
+    Value { setting: String, value: String, remedy: &'static str },
+    #[error("cannot read the password file {path}: {source}: create it or remove password_file")]
+    Password { path: PathBuf, source: std::io::Error },
+    #[error("cannot listen for bgp on {address}: {source}: change bgp.listen or free the port")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot sign tcp to {peer}: {source}: the kernel needs TCP_MD5SIG, or remove password_file")]
+    Sign { peer: std::net::IpAddr, source: std::io::Error },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    #[error("no router is called \"{0}\": give a name or an address of a router, or leave it out")]
+    UnknownRouter(String),
+}

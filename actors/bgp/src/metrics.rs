@@ -1,0 +1,51 @@
+//! Metrics of the speaker, handles taken once a peer.
+
+use benocs_model::route::Family;
+use benocs_runtime::metric;
+use metrics::{Counter, Gauge, counter, gauge};
+
+pub(crate) struct PeerMetrics {
+    pub(crate) routes_v4: Gauge,
+    pub(crate) routes_v6: Gauge,
+    pub(crate) established: Gauge,
+    pub(crate) updates: Counter,
+}
+
+impl PeerMetrics {
+    pub(crate) fn new(peer: &str) -> Self {
+        let routes = |family: Family| gauge!(metric::BGP_ROUTES, "peer" => peer.to_owned(), "family" => family.text());
+        Self {
+            routes_v4: routes(Family::V4Unicast),
+            routes_v6: routes(Family::V6Unicast),
+            established: gauge!(metric::BGP_ESTABLISHED, "peer" => peer.to_owned()),
+            updates: counter!(metric::BGP_UPDATES, "peer" => peer.to_owned()),
+        }
+    }
+}
+
+/// What is lost, by cause.
+pub(crate) struct Drops {
+    /// Connections of nobody who is configured.
+    pub(crate) stranger: Counter,
+    /// Updates whose routes were withdrawn for an error in them (RFC 7606).
+    pub(crate) treated_as_withdraw: Counter,
+    /// Attributes left out for an error in them (RFC 7606).
+    pub(crate) attribute_discard: Counter,
+    /// Messages that ended a session.
+    pub(crate) session_reset: Counter,
+    /// Batches that a receiver of the table had no room for; it gets a snapshot.
+    pub(crate) feed_behind: Counter,
+}
+
+impl Drops {
+    pub(crate) fn new() -> Self {
+        let drop = |cause: &'static str| counter!(metric::DROPPED, "actor" => "bgp", "cause" => cause);
+        Self {
+            stranger: drop("unknown-peer"),
+            treated_as_withdraw: drop("treat-as-withdraw"),
+            attribute_discard: drop("attribute-discard"),
+            session_reset: drop("session-reset"),
+            feed_behind: drop("feed-behind"),
+        }
+    }
+}
