@@ -1,0 +1,167 @@
+//! Compaction: small files of a partition become one, rollup partials of a
+//! window become one row. Which files, and how; the commit is the store's.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::disk::{Disk, create_directory};
+use crate::error::Result;
+use crate::file;
+use crate::manifest::{DataFile, FileMeta, Snapshot, Span, Table};
+use crate::rows;
+
+/// A partition is closed this long after its end: nothing is received into it any more.
+const CLOSED_AFTER_MS: i64 = 120_000;
+
+/// Files that become one.
+pub(crate) struct Plan {
+    pub(crate) table: Table,
+    pub(crate) partition: i64,
+    pub(crate) inputs: Vec<Arc<DataFile>>,
+}
+
+/// What to merge next, if anything: whatever is small in a closed partition, else many files of one level.
+pub(crate) fn plan(snapshot: &Snapshot, now_ms: i64, config: &Config) -> Option<Plan> {
+    let mut partitions: BTreeMap<(i64, Table), Vec<&Arc<DataFile>>> = BTreeMap::new();
+    let limit = config.compact_rows_max as u64;
+    for file in snapshot.files.values().filter(|file| file.meta.rows <= limit / 2) {
+        partitions.entry((file.meta.partition, file.meta.table)).or_default().push(file);
+    }
+    for ((partition, table), mut files) in partitions {
+        let closed = partition + table.partition_ms() + CLOSED_AFTER_MS < now_ms;
+        let candidates = if closed {
+            files.sort_by_key(|file| file.meta.rows);
+            Some(files)
+        } else {
+            let mut levels: BTreeMap<u8, Vec<&Arc<DataFile>>> = BTreeMap::new();
+            files.into_iter().for_each(|file| levels.entry(file.meta.level).or_default().push(file));
+            levels.into_values().find(|files| files.len() >= config.compact_files_min.max(2))
+        };
+        let mut rows = 0;
+        let inputs: Vec<Arc<DataFile>> = candidates
+            .into_iter()
+            .flatten()
+            .take_while(|file| {
+                rows += file.meta.rows;
+                rows <= limit
+            })
+            .cloned()
+            .collect();
+        if inputs.len() >= 2 {
+            return Some(Plan { table, partition, inputs });
+        }
+    }
+    None
+}
+
+/// Reads, merges and writes; the file is durable and not yet committed.
+pub(crate) fn run(plan: &Plan, id: u64, root: &std::path::Path, config: &Config, disk: &Disk) -> Result<FileMeta> {
+    let mut batches = Vec::new();
+    for input in &plan.inputs {
+        batches.extend(file::read_all(input)?);
+    }
+    let merged = if plan.table == Table::Flows {
+        let joined = rows::join_flows(&batches)?;
+        drop(batches);
+        match rows::file_order(&joined) {
+            Some(order) => rows::pick(&joined, &order)?,
+            None => joined,
+        }
+    } else {
+        rows::sum_rollups(&batches)?
+    };
+    let level = plan.inputs.iter().map(|input| input.meta.level).max().unwrap_or(0).saturating_add(1);
+    let join = |span: fn(&FileMeta) -> Span| {
+        plan.inputs.iter().map(|input| span(&input.meta)).reduce(Span::join).unwrap_or(Span { min: 0, max: 0 })
+    };
+    let mut sources = BTreeMap::new();
+    for (source, (from, upto)) in plan.inputs.iter().flat_map(|input| &input.meta.batches) {
+        let range = sources.entry(*source).or_insert((*from, *upto));
+        *range = (range.0.min(*from), range.1.max(*upto));
+    }
+    let mut meta = FileMeta {
+        id,
+        table: plan.table,
+        partition: plan.partition,
+        rows: merged.num_rows() as u64,
+        octets: 0,
+        crc32: 0,
+        level,
+        first: join(|meta| meta.first),
+        last: join(|meta| meta.last),
+        received: join(|meta| meta.received),
+        batches: sources,
+    };
+    write(&mut meta, &merged, root, config.compact_zstd_level, disk)?;
+    Ok(meta)
+}
+
+/// Encodes and places the file that `meta` describes; fills in its size and checksum.
+pub(crate) fn write(
+    meta: &mut FileMeta,
+    batch: &arrow::array::RecordBatch,
+    root: &std::path::Path,
+    zstd_level: i32,
+    disk: &Disk,
+) -> Result<()> {
+    let path: PathBuf = root.join(meta.relative_path());
+    let octets = file::encode(batch, zstd_level, meta.level > 0, &path)?;
+    meta.octets = octets.len() as u64;
+    meta.crc32 = crc32fast::hash(&octets);
+    if let Some(directory) = path.parent() {
+        create_directory(directory)?;
+    }
+    disk.place(&path, &octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(files: &[(i64, u64, u8)]) -> Snapshot {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let mut manifest = crate::manifest::Manifest::open(directory.path(), &disk).unwrap();
+        let zero = Span { min: 0, max: 0 };
+        for (partition, rows, level) in files {
+            let meta = FileMeta {
+                id: manifest.next_id(),
+                table: Table::Flows,
+                partition: *partition,
+                rows: *rows,
+                octets: 0,
+                crc32: 0,
+                level: *level,
+                first: zero,
+                last: zero,
+                received: zero,
+                batches: BTreeMap::new(),
+            };
+            manifest.commit(crate::manifest::Record { added: vec![meta], ..Default::default() }, &disk).unwrap();
+        }
+        Snapshot::clone(&manifest.snapshot())
+    }
+
+    fn planned(files: &[(i64, u64, u8)], now_ms: i64) -> Option<Vec<u64>> {
+        let config = Config { compact_files_min: 3, compact_rows_max: 100, ..Default::default() };
+        plan(&snapshot(files), now_ms, &config).map(|plan| plan.inputs.iter().map(|file| file.meta.id).collect())
+    }
+
+    #[test]
+    fn an_open_hour_waits_for_many_of_a_level() {
+        assert_eq!(planned(&[(0, 10, 0), (0, 10, 0)], 0), None);
+        assert_eq!(planned(&[(0, 10, 0), (0, 10, 1), (0, 10, 0)], 0), None);
+        assert_eq!(planned(&[(0, 10, 0), (0, 10, 1), (0, 10, 0), (0, 10, 0)], 0), Some(vec![0, 2, 3]));
+    }
+
+    #[test]
+    fn a_closed_hour_keeps_no_small_files() {
+        let closed = 3_600_000 + CLOSED_AFTER_MS + 1;
+        assert_eq!(planned(&[(0, 30, 0), (0, 10, 2)], closed), Some(vec![1, 0]));
+        assert_eq!(planned(&[(0, 30, 0)], closed), None);
+        assert_eq!(planned(&[(0, 51, 0), (0, 60, 0)], closed), None, "they are not small");
+        assert_eq!(planned(&[(0, 50, 0), (0, 50, 0), (0, 50, 0)], closed), Some(vec![0, 1]));
+    }
+}
