@@ -25,3 +25,4 @@ mod when;
 pub use accounts::{Accounts, Role};
 pub use actor::{Engines, RibAnswer, Web};
 pub use config::Config;
+pub use password::random_password;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
-use benocs_model::question::{Answer, DimensionInfo, Question};
+use benocs_model::question::{Answer, DimensionInfo, Question, dimension, filter};
 use futures::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -145,14 +145,20 @@ fn labels<'a>(answer: &'a Answer, shared: &Shared) -> BTreeMap<&'a str, BTreeMap
     let asns = asn_dimensions(shared);
     let mut labels = BTreeMap::new();
     for (index, column) in answer.columns.iter().enumerate() {
-        if !asns.iter().any(|dimension| dimension.name == *column) {
+        let is_asn = asns.iter().any(|dimension| dimension.name == *column);
+        let words = dimension::by_name(column).filter(|dimension| !dimension.words.is_empty());
+        if !is_asn && words.is_none() {
             continue;
         }
         let mut named = BTreeMap::new();
         for number in answer.rows.iter().filter_map(|row| row.get(index)?.as_u64()) {
-            let name = u32::try_from(number).ok().and_then(|asn| names.get(&asn));
+            let asn_name = || u32::try_from(number).ok().and_then(|asn| names.get(&asn).cloned());
+            let name = match words {
+                Some(dimension) => dimension.word(number).map(Arc::from),
+                None => asn_name(),
+            };
             if let Some(name) = name {
-                named.entry(number.to_string()).or_insert_with(|| name.clone());
+                named.entry(number.to_string()).or_insert(name);
             }
         }
         labels.insert(column.as_str(), named);
@@ -167,9 +173,12 @@ pub async fn dimensions(shared: web::Data<Shared>, _caller: Caller) -> Reply {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Completion {
-    dimension: String,
+    /// Values of this dimension are wanted,
+    dimension: Option<String>,
     #[serde(default)]
     text: String,
+    /// or what fits at the end of this part of a filter.
+    filter: Option<String>,
     #[serde(default = "completions")]
     limit: usize,
 }
@@ -178,7 +187,7 @@ fn completions() -> usize {
     20
 }
 
-/// A value, and its name where it is a number.
+/// A value, and its name or title.
 #[derive(Serialize)]
 struct Candidate {
     value: String,
@@ -190,11 +199,40 @@ pub async fn complete(shared: web::Data<Shared>, caller: Caller, asked: web::Que
     let Some(_place) = shared.queries.take(&caller.identity.user) else {
         return Err(ApiError::busy("too many questions at once: wait for one to be answered", 1));
     };
-    let Completion { dimension, text, limit } = asked.into_inner();
-    let limit = limit.clamp(1, 100);
+    let Completion { dimension, text, filter, limit } = asked.into_inner();
+    let limit = limit.clamp(1, 200);
+    let Some(filter) = filter else {
+        let dimension = dimension.ok_or_else(|| ApiError::wrong("dimension or filter is missing"))?;
+        return Ok(HttpResponse::Ok().json(values(&shared, dimension, text, limit).await?));
+    };
+    if filter.len() > FILTER_OCTETS_MAX {
+        return Err(ApiError::wrong(format!("the filter has more than {FILTER_OCTETS_MAX} octets")));
+    }
+    let found = filter::complete(&filter);
+    let (kind, candidates) = match found.wanted {
+        filter::Wanted::Value(dimension) => {
+            ("value", values(&shared, dimension.to_owned(), found.word.clone(), limit).await?)
+        }
+        filter::Wanted::Words(words) => {
+            let title = |word: &str| dimension::by_name(word).map(|dimension| Arc::from(dimension.title));
+            let words = words.into_iter().take(limit).map(|value| Candidate { label: title(&value), value });
+            ("word", words.collect())
+        }
+        filter::Wanted::Nothing => ("nothing", Vec::new()),
+    };
+    let reply = serde_json::json!({ "at": found.at, "word": found.word, "kind": kind, "candidates": candidates });
+    Ok(HttpResponse::Ok().json(reply))
+}
+
+/// Values of a dimension; AS numbers are found by name too.
+async fn values(
+    shared: &Shared,
+    dimension: String,
+    text: String,
+    limit: usize,
+) -> Result<Vec<Candidate>, ApiError> {
     let text: String = text.chars().take(200).collect();
-    let mut found: Vec<Candidate> = Vec::new();
-    let is_asn = asn_dimensions(&shared).iter().any(|known| known.name == dimension);
+    let is_asn = asn_dimensions(shared).iter().any(|known| known.name == dimension);
     let names = shared.engines.tables.as_names.load_full();
     if is_asn && !text.is_empty() && !text.chars().all(|c| c.is_ascii_digit()) {
         let wanted = text.to_lowercase();
@@ -207,22 +245,21 @@ pub async fn complete(shared: web::Data<Shared>, caller: Caller, asked: web::Que
             .collect();
         hits.sort_unstable();
         hits.truncate(limit);
-        found.extend(hits.into_iter().map(|(_, asn)| Candidate { value: asn.to_string(), label: names.get(&asn).cloned() }));
-    } else {
-        let ask = shared.engines.ask.clone();
-        let task = shared.engines.runtime.spawn(async move { ask.complete(&dimension, &text, limit).await });
-        let _abort = Abort(task.abort_handle());
-        let values = tokio::time::timeout(Duration::from_secs(5), task)
-            .await
-            .map_err(|_| ApiError::new(StatusCode::GATEWAY_TIMEOUT, "completion took too long"))?
-            .map_err(|error| ApiError::internal(&anyhow::Error::from(error)))??;
-        found.extend(values.into_iter().take(limit).map(|value| {
-            let asn = if is_asn { value.parse::<u32>().ok() } else { None };
-            let label = asn.and_then(|asn| names.get(&asn).cloned());
-            Candidate { value, label }
-        }));
+        let named = |asn: u32| Candidate { value: asn.to_string(), label: names.get(&asn).cloned() };
+        return Ok(hits.into_iter().map(|(_, asn)| named(asn)).collect());
     }
-    Ok(HttpResponse::Ok().json(found))
+    let ask = shared.engines.ask.clone();
+    let task = shared.engines.runtime.spawn(async move { ask.complete(&dimension, &text, limit).await });
+    let _abort = Abort(task.abort_handle());
+    let values = tokio::time::timeout(Duration::from_secs(5), task)
+        .await
+        .map_err(|_| ApiError::new(StatusCode::GATEWAY_TIMEOUT, "completion took too long"))?
+        .map_err(|error| ApiError::internal(&anyhow::Error::from(error)))??;
+    let named = |value: String| {
+        let asn = if is_asn { value.parse::<u32>().ok() } else { None };
+        Candidate { label: asn.and_then(|asn| names.get(&asn).cloned()), value }
+    };
+    Ok(values.into_iter().take(limit).map(named).collect())
 }
 
 pub async fn status(shared: web::Data<Shared>, _caller: Caller) -> Reply {

@@ -1,0 +1,147 @@
+// The API of /api/v1, as openapi.json describes it.
+
+export type Cell = string | number | boolean | null;
+
+export interface Sums {
+  octets: number;
+  packets: number;
+  flows: number;
+}
+
+export interface Question {
+  from_ms: number;
+  to_ms: number;
+  by: string[];
+  filter: string;
+  limit: number;
+  resolution_ms?: number;
+  order?: 'octets' | 'packets' | 'flows';
+}
+
+export interface Answer {
+  columns: string[];
+  rows: Cell[][];
+  totals: Sums;
+  other: Sums;
+  other_series?: [number, Sums][];
+  labels: Record<string, Record<string, string>>;
+  source: string;
+  from_ms: number;
+  to_ms: number;
+  resolution_ms: number;
+  rows_read: number;
+  files_read: number;
+  elapsed_ms: number;
+  newest_ms: number | null;
+  quality: string[];
+  notes: string[];
+}
+
+export interface Dimension {
+  name: string;
+  title: string;
+  kind: 'number' | 'asn' | 'address' | 'prefix' | 'text' | 'enum' | 'time';
+  rollup: boolean;
+  values?: string[];
+}
+
+export interface Me {
+  user: string;
+  role: 'viewer' | 'analyst' | 'operator' | 'administrator';
+  one_time_password: boolean;
+  csrf: string;
+  version: string;
+  routes: boolean;
+}
+
+export interface Candidate {
+  value: string;
+  label?: string;
+}
+
+export interface Completion {
+  at: number;
+  word: string;
+  kind: 'word' | 'value' | 'nothing';
+  candidates: Candidate[];
+}
+
+export class ApiError extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+    readonly at?: number,
+  ) {
+    super(message);
+  }
+}
+
+let csrf = '';
+let onUnauthorized: () => void = () => {};
+
+export function whenUnauthorized(action: () => void) {
+  onUnauthorized = action;
+}
+
+async function call<T>(method: string, path: string, body?: unknown, init: RequestInit = {}): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(`/api/v1${path}`, {
+      method,
+      credentials: 'same-origin',
+      body: body === undefined ? undefined : JSON.stringify(body),
+      ...init,
+      headers: {
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(method === 'GET' ? {} : { 'x-csrf-token': csrf }),
+        ...(init.headers as Record<string, string> | undefined),
+      },
+    });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'AbortError') throw error;
+    throw new ApiError('the server cannot be reached', 0);
+  }
+  if (response.status === 401 && path !== '/login') onUnauthorized();
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    throw new ApiError(problem.message ?? `the server answered ${response.status}`, response.status, problem.at);
+  }
+  return (response.status === 204 || response.status === 201 ? response.json().catch(() => undefined) : response.json()) as Promise<T>;
+}
+
+function remember(me: Me): Me {
+  csrf = me.csrf ?? '';
+  return me;
+}
+
+export const me = () => call<Me>('GET', '/me').then(remember);
+export const login = (user: string, password: string) => call<Me>('POST', '/login', { user, password }).then(remember);
+export const logout = () => call<void>('POST', '/logout', {});
+export const changePassword = (old: string, next: string) => call<void>('POST', '/password', { old, new: next });
+export const dimensions = () => call<Dimension[]>('GET', '/dimensions');
+export const status = (signal?: AbortSignal) => call<unknown>('GET', '/status', undefined, { signal });
+
+export const completeFilter = (filter: string, signal: AbortSignal) =>
+  call<Completion>('GET', `/complete?limit=60&filter=${encodeURIComponent(filter)}`, undefined, { signal });
+
+export const lookup = (address: string, router: string, signal?: AbortSignal) =>
+  call<unknown>(
+    'GET',
+    `/routes/lookup?address=${encodeURIComponent(address)}${router ? `&router=${encodeURIComponent(router)}` : ''}`,
+    undefined,
+    { signal },
+  );
+
+/** Asks; when `signal` fires, the server is told to stop too. */
+export async function query(question: Question, signal: AbortSignal): Promise<Answer> {
+  const id = crypto.randomUUID();
+  const stop = () => {
+    call('DELETE', `/query/${id}`, undefined, { keepalive: true }).catch(() => undefined);
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    return await call<Answer>('POST', '/query', question, { signal, headers: { 'x-query-id': id } });
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
