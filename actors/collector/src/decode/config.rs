@@ -1,0 +1,65 @@
+//! Settings of the decoder.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// `[collector.decode]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What is known of exporters; others may send too.
+    pub exporters: Vec<ExporterConfig>,
+    /// Longest flow that is believed, in seconds; longer ones are shortened and flagged.
+    pub active_timeout_s: u32,
+    /// Exporters that are remembered; datagrams of further ones are dropped and counted.
+    pub exporters_max: usize,
+    /// Observation domains of one exporter.
+    pub domains_max: usize,
+    /// Templates of one exporter, over all of its domains.
+    pub templates_max: usize,
+    /// Fields of one template.
+    pub template_fields_max: usize,
+    /// Samplers of one domain.
+    pub samplers_max: usize,
+    /// Data that waits for its template, per exporter, in octets.
+    pub pending_octets_max: usize,
+    /// The same, over all exporters, in octets.
+    pub pending_octets_total_max: usize,
+    /// How long data waits for its template, in seconds.
+    pub pending_age_s: u32,
+    /// Believe exporterIPv4Address and exporterIPv6Address (130, 131) in records and options.
+    pub exporter_address_from_record: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            exporters: Vec::new(),
+            active_timeout_s: 3600,
+            exporters_max: 20_000,
+            domains_max: 256,
+            templates_max: 2_048,
+            template_fields_max: 512,
+            samplers_max: 1_024,
+            pending_octets_max: 256 << 10,
+            pending_octets_total_max: 64 << 20,
+            pending_age_s: 1_800,
+            exporter_address_from_record: true,
+        }
+    }
+}
+
+/// `[[exporter]]`, as far as decoding is concerned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExporterConfig {
+    /// Source address of its datagrams (sFlow: agent address).
+    pub address: IpAddr,
+    /// Shown instead of the address.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// One of how many packets it samples, where it does not say so itself.
+    #[serde(default)]
+    pub sampling: Option<u32>,
+}

@@ -1,0 +1,415 @@
+//! Datagrams to flow rows: NetFlow 1, 5, 7, 9, IPFIX and sFlow 5, told apart by content.
+//!
+//! A [`Decoder`] a socket thread; what they know together is in [`Shared`].
+//! Whatever arrives becomes rows, or is counted by [`Cause`]; nothing stops it.
+
+mod cause;
+mod config;
+mod facts;
+mod layout;
+mod options;
+mod plan;
+mod samples;
+mod sampling;
+mod sequence;
+mod sets;
+mod shared;
+mod time;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use benocs_model::Address;
+use benocs_model::flow::builder::FlowBuilder;
+use benocs_model::flow::{SamplingSource, quality};
+use benocs_wire::error::Why;
+use benocs_wire::ipfix::{self, Field};
+use benocs_wire::{netflow5, netflow9, sflow};
+
+pub use cause::{Cause, Causes};
+pub use config::{Config, ExporterConfig};
+pub use sampling::{Fraction, Sampling};
+pub use sequence::SequenceStatus;
+pub use shared::{ExporterStatus, Protocol, SamplingStatus, Shared};
+
+use cause::Counters;
+use layout::{Layout, Rows};
+use plan::{Clock, Context, Plan, Scratch};
+use samples::{Agent, Outcome, Seen};
+use sampling::Samplers;
+use sequence::Step;
+use sets::{Message, Work};
+use shared::{DomainKey, ExporterState, State};
+
+/// How often sets that wait for a template are looked through.
+const SWEEP_MS: i64 = 10_000;
+
+/// Decodes the datagrams of one socket.
+pub struct Decoder {
+    shared: Arc<Shared>,
+    known: std::collections::HashMap<Address, Arc<ExporterState>, ahash::RandomState>,
+    counters: Counters,
+    /// Plans of the versions that have no templates.
+    fixed: [Option<Plan>; 3],
+    no_samplers: Samplers,
+    scratch: Scratch,
+    rewritten: Vec<u8>,
+    seen: Vec<Seen>,
+    swept_ms: i64,
+}
+
+impl Decoder {
+    /// The bounds are those of `shared`.
+    pub fn new(_config: Config, shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            known: Default::default(),
+            counters: Counters::new(),
+            fixed: [plan_of(FIELDS_1), plan_of(FIELDS_5), plan_of(FIELDS_7)],
+            no_samplers: Samplers::default(),
+            scratch: Scratch::default(),
+            rewritten: Vec::new(),
+            seen: Vec::new(),
+            swept_ms: i64::MIN,
+        }
+    }
+
+    /// Appends the rows of a datagram to `out`. Takes any bytes.
+    pub fn datagram(&mut self, source: SocketAddr, received_ms: i64, payload: &[u8], out: &mut FlowBuilder) {
+        if received_ms.saturating_sub(self.swept_ms) >= SWEEP_MS {
+            self.swept_ms = received_ms;
+            self.shared.sweep(received_ms, &self.counters);
+        }
+        let source = Address::from(source.ip());
+        match payload {
+            [0, 10, ..] => self.ipfix(source, received_ms, payload, out),
+            [0, 9, ..] => self.netflow9(source, received_ms, payload, out),
+            [0, 5, ..] => self.netflow5(Protocol::NetFlow5, source, received_ms, payload, out),
+            [0, 0, 0, 5, ..] => self.sflow(source, received_ms, payload, out),
+            [0, 1, ..] => self.netflow5(Protocol::NetFlow1, source, received_ms, payload, out),
+            [0, 7, ..] => self.netflow5(Protocol::NetFlow7, source, received_ms, payload, out),
+            _ => self.refuse(source, Cause::UnknownProtocol),
+        }
+        out.rollback();
+    }
+
+    /// Counts a datagram that nothing could be read of; such a one makes no exporter known.
+    fn refuse(&mut self, source: Address, cause: Cause) {
+        self.counters.add(cause, 1);
+        if let Some(exporter) = self.shared.known(source) {
+            exporter.state.lock().stats.errors.add(cause, 1);
+        }
+    }
+
+    fn exporter(&mut self, address: Address) -> Option<Arc<ExporterState>> {
+        if let Some(known) = self.known.get(&address) {
+            return Some(known.clone());
+        }
+        let exporter = self.shared.exporter(address);
+        match &exporter {
+            Some(exporter) => {
+                self.known.insert(address, exporter.clone());
+            }
+            None => self.counters.add(Cause::ExporterLimit, 1),
+        }
+        exporter
+    }
+
+    fn netflow5(
+        &mut self,
+        protocol: Protocol,
+        source: Address,
+        received_ms: i64,
+        payload: &[u8],
+        out: &mut FlowBuilder,
+    ) {
+        let Ok(datagram) = netflow5::parse(payload) else {
+            return self.refuse(source, Cause::Truncated);
+        };
+        // Versions 1 and 7 are rare, and other protocols begin with such octets.
+        if protocol != Protocol::NetFlow5 && !(1..=30).contains(&datagram.header.count) {
+            return self.refuse(source, Cause::UnknownProtocol);
+        }
+        let Some(exporter) = self.exporter(source) else { return };
+        let mut state = exporter.state.lock();
+        state.stats.datagram(protocol, received_ms, payload.len());
+        let header = &datagram.header;
+        let domain = u32::from(header.engine_type) << 8 | u32::from(header.engine_id);
+        let records = datagram.records.len() / datagram.record_len;
+        let mut base = 0;
+        if let Some(number) = header.flow_sequence {
+            let key = DomainKey { protocol, domain };
+            let Some(domain) = state.domain(key, self.shared.config.domains_max) else {
+                return self.count(&mut state, Cause::TemplateLimit, 1);
+            };
+            let step = domain.sequence.arrive(number, Some(header.sys_uptime_ms));
+            domain.sequence.advance(number, step, Some(header.count.into()));
+            base |= after_gap(step);
+        }
+        // The header's interval; 0 means 1, where configuration does not know better.
+        let sampling = match (header.sampling_interval().and_then(|one| Fraction::one_of(one.into())), protocol) {
+            (Some(fraction), _) => Sampling::new(fraction, SamplingSource::Header),
+            (None, Protocol::NetFlow5) if exporter.configured.is_none() => {
+                Sampling::new(Fraction::ONE, SamplingSource::Header)
+            }
+            (None, _) => exporter.fallback(),
+        };
+        state.stats.sampling = Some(sampling);
+        let context = Context {
+            shared: &self.shared,
+            received_ms,
+            exporter_id: exporter.exporter.id,
+            exporter: exporter.address,
+            udp_source: source.into(),
+            domain,
+            export_ms: header.export_ms(),
+            clock: Clock::Uptime(header.sys_uptime_ms),
+            sampling,
+            samplers: &self.no_samplers,
+            samplers_0: None,
+            longest_ms: i64::from(self.shared.config.active_timeout_s) * 1000,
+            exporter_from_record: false,
+            quality: base,
+        };
+        let plan = match protocol {
+            Protocol::NetFlow1 => &self.fixed[0],
+            Protocol::NetFlow7 => &self.fixed[2],
+            _ => &self.fixed[1],
+        };
+        if let Some(plan) = plan {
+            let rows = Rows::new(datagram.records, datagram.record_len);
+            state.stats.records += plan.fill(rows, datagram.records, &context, &mut self.scratch, out) as u64;
+        }
+        if datagram.missing > 0 {
+            self.count(&mut state, Cause::Truncated, datagram.missing as u64);
+        } else if records == 0 {
+            self.count(&mut state, Cause::Empty, 1);
+        }
+    }
+
+    fn count(&self, state: &mut State, cause: Cause, count: u64) {
+        state.stats.errors.add(cause, count);
+        self.counters.add(cause, count);
+    }
+
+    fn netflow9(&mut self, source: Address, received_ms: i64, payload: &[u8], out: &mut FlowBuilder) {
+        let Ok((header, body)) = netflow9::header(payload) else {
+            return self.refuse(source, Cause::Truncated);
+        };
+        let message = Message {
+            key: DomainKey { protocol: Protocol::NetFlow9, domain: header.source_id },
+            received_ms,
+            export_ms: i64::from(header.unix_secs) * 1000,
+            clock: Clock::Uptime(header.sys_uptime_ms),
+            udp_source: source.into(),
+            quality: 0,
+        };
+        self.message(source, message, header.sequence, Some(header.sys_uptime_ms), payload.len(), body, false, out);
+    }
+
+    fn ipfix(&mut self, source: Address, received_ms: i64, payload: &[u8], out: &mut FlowBuilder) {
+        let (header, body) = match ipfix::header(payload) {
+            Ok(message) => message,
+            Err(error) => {
+                let truncated = matches!(error.why, Why::Truncated { .. });
+                return self.refuse(source, if truncated { Cause::Truncated } else { Cause::SetLength });
+            }
+        };
+        let message = Message {
+            key: DomainKey { protocol: Protocol::Ipfix, domain: header.domain },
+            received_ms,
+            export_ms: i64::from(header.export_secs) * 1000,
+            clock: Clock::Unknown,
+            udp_source: source.into(),
+            quality: 0,
+        };
+        let cut = usize::from(header.length) > payload.len();
+        self.message(source, message, header.sequence, None, payload.len(), body, cut, out);
+    }
+
+    fn message(
+        &mut self,
+        source: Address,
+        mut message: Message,
+        number: u32,
+        uptime_ms: Option<u32>,
+        octets: usize,
+        body: &[u8],
+        cut: bool,
+        out: &mut FlowBuilder,
+    ) {
+        let Some(exporter) = self.exporter(source) else { return };
+        let mut state = exporter.state.lock();
+        let state = &mut *state;
+        state.stats.datagram(message.key.protocol, message.received_ms, octets);
+        let Some(domain) = state.domain(message.key, self.shared.config.domains_max) else {
+            return self.count(state, Cause::TemplateLimit, 1);
+        };
+        let step = domain.sequence.arrive(number, uptime_ms);
+        message.quality |= after_gap(step);
+        let mut work = Work {
+            shared: &self.shared,
+            counters: &self.counters,
+            exporter: &exporter,
+            scratch: &mut self.scratch,
+            rewritten: &mut self.rewritten,
+            out,
+        };
+        let mut records = work.sets(state, &message, body);
+        if cut {
+            work.count(state, Cause::Truncated, 1);
+            records = None;
+        }
+        if let Some(domain) = state.domains.get_mut(&message.key) {
+            domain.sequence.advance(number, step, records);
+        }
+    }
+
+    fn sflow(&mut self, source: Address, received_ms: i64, payload: &[u8], out: &mut FlowBuilder) {
+        let datagram = match sflow::parse(payload) {
+            Ok(datagram) => datagram,
+            Err(error) => {
+                let truncated = matches!(error.why, Why::Truncated { .. });
+                return self.refuse(source, if truncated { Cause::Truncated } else { Cause::SampleInvalid });
+            }
+        };
+        // The agent's own name for itself, where it has one.
+        let unknown = datagram.agent == [0; 16] || datagram.agent == Address::from_v4([0; 4]).0;
+        let agent = if unknown { source } else { Address(datagram.agent) };
+        let Some(exporter) = self.exporter(agent) else { return };
+        let mut state = exporter.state.lock();
+        state.stats.datagram(Protocol::Sflow5, received_ms, payload.len());
+        let key = DomainKey { protocol: Protocol::Sflow5, domain: datagram.sub_agent };
+        let Some(domain) = state.domain(key, self.shared.config.domains_max) else {
+            return self.count(&mut state, Cause::TemplateLimit, 1);
+        };
+        let step = domain.sequence.arrive(datagram.sequence, Some(datagram.uptime_ms));
+        domain.sequence.advance(datagram.sequence, step, Some(1));
+        self.seen.clear();
+        let mut samples = 0u64;
+        for sample in datagram.samples() {
+            samples += 1;
+            let outcome = sample.map_or_else(
+                |error| {
+                    Err(if matches!(error.why, Why::Truncated { .. }) {
+                        Cause::Truncated
+                    } else {
+                        Cause::SampleInvalid
+                    })
+                },
+                |sample| Ok(samples::read(&sample, exporter.fallback())),
+            );
+            let cause = match outcome {
+                Ok(Outcome::Flow(seen)) => {
+                    self.seen.push(seen);
+                    continue;
+                }
+                Ok(Outcome::Counters) => {
+                    state.stats.counter_samples += 1;
+                    continue;
+                }
+                Ok(Outcome::Drop) => Cause::SampleDrop,
+                Ok(Outcome::Unknown) => Cause::SampleUnknown,
+                Ok(Outcome::Invalid) => Cause::SampleInvalid,
+                Err(cause) => cause,
+            };
+            self.count(&mut state, cause, 1);
+        }
+        if samples == 0 {
+            self.count(&mut state, Cause::Empty, 1);
+        }
+        let agent = Agent {
+            received_ms,
+            exporter_id: exporter.exporter.id,
+            exporter: exporter.address,
+            udp_source: source.into(),
+            sub_agent: datagram.sub_agent,
+            quality: after_gap(step),
+        };
+        samples::fill(&agent, &self.seen, out);
+        state.stats.records += self.seen.len() as u64;
+        if let Some(seen) = self.seen.last() {
+            state.stats.sampling = Some(seen.sampling());
+        }
+    }
+}
+
+fn after_gap(step: Step) -> u64 {
+    match step {
+        Step::Gap(_) => quality::AFTER_GAP,
+        _ => 0,
+    }
+}
+
+/// Fields of a fixed record, as (IPFIX element, octets); 0 is padding.
+type Fields = &'static [(u16, u16)];
+
+const FIELDS_5: Fields = &[
+    (8, 4),
+    (12, 4),
+    (15, 4),
+    (10, 2),
+    (14, 2),
+    (2, 4),
+    (1, 4),
+    (22, 4),
+    (21, 4),
+    (7, 2),
+    (11, 2),
+    (0, 1),
+    (6, 1),
+    (4, 1),
+    (5, 1),
+    (16, 2),
+    (17, 2),
+    (9, 1),
+    (13, 1),
+    (0, 2),
+];
+
+const FIELDS_1: Fields = &[
+    (8, 4),
+    (12, 4),
+    (15, 4),
+    (10, 2),
+    (14, 2),
+    (2, 4),
+    (1, 4),
+    (22, 4),
+    (21, 4),
+    (7, 2),
+    (11, 2),
+    (0, 2),
+    (4, 1),
+    (5, 1),
+    (6, 1),
+    (0, 11),
+];
+
+const FIELDS_7: Fields = &[
+    (8, 4),
+    (12, 4),
+    (15, 4),
+    (10, 2),
+    (14, 2),
+    (2, 4),
+    (1, 4),
+    (22, 4),
+    (21, 4),
+    (7, 2),
+    (11, 2),
+    (0, 1),
+    (6, 1),
+    (4, 1),
+    (5, 1),
+    (16, 2),
+    (17, 2),
+    (9, 1),
+    (13, 1),
+    (0, 6),
+];
+
+fn plan_of(fields: Fields) -> Option<Plan> {
+    let fields = fields.iter().map(|(element, length)| Field { element: *element, enterprise: 0, length: *length });
+    Plan::new(&Layout::new(fields)?.fields)
+}

@@ -1,0 +1,335 @@
+//! Sets of NetFlow version 9 and IPFIX: templates learned, data decoded, or
+//! kept until its template comes.
+
+use benocs_model::flow::builder::FlowBuilder;
+use benocs_model::flow::{SamplingSource, quality};
+use benocs_wire::error::{Why, WireError};
+use benocs_wire::ipfix::{self, FIRST_DATA_SET, Sets};
+use benocs_wire::netflow9;
+
+use super::cause::{Cause, Counters};
+use super::layout::{Layout, Rows};
+use super::options;
+use super::plan::{Clock, Context, Plan, Scratch};
+use super::sampling::{Samplers, Sampling};
+use super::shared::{Domain, DomainKey, ExporterState, Kind, Pending, Protocol, Shared, State, Template};
+
+/// A message's header, as far as its sets need it.
+#[derive(Clone, Copy)]
+pub(crate) struct Message {
+    pub(crate) key: DomainKey,
+    pub(crate) received_ms: i64,
+    pub(crate) export_ms: i64,
+    pub(crate) clock: Clock,
+    pub(crate) udp_source: benocs_model::flow::builder::Octets16,
+    pub(crate) quality: u64,
+}
+
+/// One datagram's way through an exporter's state.
+pub(crate) struct Work<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) counters: &'a Counters,
+    pub(crate) exporter: &'a ExporterState,
+    pub(crate) scratch: &'a mut Scratch,
+    pub(crate) rewritten: &'a mut Vec<u8>,
+    pub(crate) out: &'a mut FlowBuilder,
+}
+
+impl Work<'_> {
+    pub(crate) fn count(&self, state: &mut State, cause: Cause, count: u64) {
+        state.stats.errors.add(cause, count);
+        self.counters.add(cause, count);
+    }
+
+    /// All sets of a message; how many data records it had, where that can be known.
+    pub(crate) fn sets(&mut self, state: &mut State, message: &Message, body: &[u8]) -> Option<u32> {
+        let mut records = Some(0u32);
+        let mut sets = 0;
+        for set in Sets::new(body) {
+            sets += 1;
+            let set = match set {
+                Ok(set) => set,
+                Err(error) => {
+                    self.count(state, cause_of(&error, Cause::SetLength), 1);
+                    records = None;
+                    break;
+                }
+            };
+            if set.missing > 0 {
+                self.count(state, Cause::Truncated, 1);
+                records = None;
+            }
+            match (message.key.protocol, set.id) {
+                (Protocol::NetFlow9, netflow9::TEMPLATE_SET | netflow9::OPTIONS_TEMPLATE_SET) => {
+                    let options = set.id == netflow9::OPTIONS_TEMPLATE_SET;
+                    for template in netflow9::Templates::new(set.body, options) {
+                        self.template(state, message, template);
+                    }
+                }
+                (Protocol::Ipfix, ipfix::TEMPLATE_SET | ipfix::OPTIONS_TEMPLATE_SET) => {
+                    let options = set.id == ipfix::OPTIONS_TEMPLATE_SET;
+                    for template in ipfix::Templates::new(set.body, options) {
+                        self.template(state, message, template);
+                    }
+                }
+                (_, id) if id >= FIRST_DATA_SET => {
+                    let found = self.data(state, message, id, set.body);
+                    records = records.zip(found).map(|(sum, more)| sum.saturating_add(more));
+                }
+                _ => self.count(state, Cause::SetReserved, 1),
+            }
+        }
+        if sets == 0 {
+            self.count(state, Cause::Empty, 1);
+        }
+        records
+    }
+
+    /// A set of data; its records, `None` where it has to wait for its template.
+    fn data(&mut self, state: &mut State, message: &Message, id: u16, body: &[u8]) -> Option<u32> {
+        let known = state.domains.get(&message.key).is_some_and(|domain| domain.templates.contains_key(&id));
+        if known {
+            return Some(self.known_data(state, message, id, body));
+        }
+        self.keep(state, message, id, body);
+        None
+    }
+
+    fn known_data(&mut self, state: &mut State, message: &Message, id: u16, body: &[u8]) -> u32 {
+        let State { stats, domains, .. } = state;
+        let samplers_0 = match message.key.domain {
+            0 => None,
+            _ => domains.get(&DomainKey { domain: 0, ..message.key }).map(|domain| &domain.samplers),
+        };
+        let Some(domain) = domains.get(&message.key) else { return 0 };
+        let Some(template) = domain.templates.get(&id) else { return 0 };
+        let (rows, whole) = if template.layout.is_fixed() {
+            // Shorter than a record is padding (RFC 7011 3.3.1).
+            (Rows::new(body, template.layout.stride), body.len() >= template.layout.stride || body.len() < 4)
+        } else {
+            let whole = template.layout.rewrite(body, self.rewritten);
+            (Rows::new(self.rewritten, template.layout.stride), whole)
+        };
+        let count = rows.len() as u32;
+        let mut failed = u64::from(!whole);
+        let mut other = 0;
+        match &template.kind {
+            Kind::Flows(plan) => {
+                let context = context(self.shared, self.exporter, domain, samplers_0, message, id);
+                stats.sampling = Some(context.sampling);
+                stats.records += plan.fill(rows, body, &context, self.scratch, self.out) as u64;
+            }
+            Kind::Options => {
+                stats.options_records += u64::from(count);
+                // Bounded: one set's records.
+                let said: Vec<_> = options::read(&template.layout, rows).collect();
+                failed += self.apply(domains.get_mut(&message.key), id, &said);
+            }
+            Kind::Other => other = u64::from(count),
+        }
+        if failed > 0 {
+            self.count(state, Cause::RecordLength, failed);
+        }
+        if other > 0 {
+            self.count(state, Cause::NotAFlow, other);
+        }
+        count
+    }
+
+    /// Believes options; how many found no room.
+    fn apply(&self, domain: Option<&mut Domain>, template: u16, said: &[options::Said]) -> u64 {
+        let Some(domain) = domain else { return 0 };
+        let mut refused = 0;
+        for said in said {
+            if let Some((key, fraction)) = said.sampler {
+                let room = domain.samplers.set(key, fraction, template, self.shared.config.samplers_max);
+                refused += u64::from(!room);
+            }
+            domain.init_ms = said.init_ms.or(domain.init_ms);
+            if let Some(address) = said.exporter.filter(|_| self.shared.config.exporter_address_from_record) {
+                let known = domain.exporter.is_some_and(|(_, known)| known == address);
+                if !known {
+                    domain.exporter = self.shared.exporter_id(address).map(|id| (id, address));
+                }
+            }
+        }
+        refused
+    }
+
+    /// Keeps a set until its template comes.
+    fn keep(&mut self, state: &mut State, message: &Message, id: u16, body: &[u8]) {
+        let config = &self.shared.config;
+        let fits = state.pending_octets + body.len() <= config.pending_octets_max;
+        let Some(domain) = state.domains.get_mut(&message.key) else { return };
+        if body.is_empty() || !fits || !self.shared.reserve_pending(body.len()) {
+            self.count(state, if body.is_empty() { Cause::Empty } else { Cause::PendingFull }, 1);
+            return;
+        }
+        domain.pending.entry(id).or_default().push_back(Pending {
+            received_ms: message.received_ms,
+            export_ms: message.export_ms,
+            clock: message.clock,
+            quality: message.quality,
+            body: body.into(),
+        });
+        state.pending_octets += body.len();
+        state.stats.pending_kept += 1;
+    }
+
+    fn template(
+        &mut self,
+        state: &mut State,
+        message: &Message,
+        template: Result<ipfix::Template<'_>, (Option<u16>, WireError)>,
+    ) {
+        let template = match template {
+            Ok(template) => template,
+            Err((id, error)) => {
+                // An invalid redefinition takes the earlier one back.
+                if let Some(id) = id {
+                    self.forget(state, message.key, id);
+                }
+                self.count(state, cause_of(&error, Cause::TemplateInvalid), 1);
+                return;
+            }
+        };
+        state.stats.templates_received += 1;
+        if message.key.protocol == Protocol::Ipfix && template.is_withdrawal() {
+            self.withdraw(state, message.key, &template);
+            return;
+        }
+        match self.learn(state, message.key, &template) {
+            Ok(()) => self.decode_pending(state, message, template.id),
+            Err(cause) => {
+                self.forget(state, message.key, template.id);
+                self.count(state, cause, 1);
+            }
+        }
+    }
+
+    fn learn(&self, state: &mut State, key: DomainKey, template: &ipfix::Template<'_>) -> Result<(), Cause> {
+        let config = &self.shared.config;
+        let Some(domain) = state.domains.get_mut(&key) else { return Err(Cause::TemplateLimit) };
+        let known = domain.templates.get(&template.id);
+        if known.is_some_and(|known| {
+            *known.specifiers == *template.fields
+                && known.options == template.options
+                && known.scope_count == template.scope_count
+        }) {
+            return Ok(());
+        }
+        if template.field_count > config.template_fields_max
+            || known.is_none() && state.templates >= config.templates_max
+        {
+            return Err(Cause::TemplateLimit);
+        }
+        let scope = if template.enterprise_bit { 0 } else { template.scope_count };
+        let fields = template.fields().enumerate().map(|(at, mut field)| {
+            if at < scope {
+                field.element = netflow9::scope_element(field.element);
+            }
+            field
+        });
+        let layout = Layout::new(fields).ok_or(Cause::TemplateInvalid)?;
+        let kind =
+            if template.options { Kind::Options } else { Plan::new(&layout.fields).map_or(Kind::Other, Kind::Flows) };
+        // What the earlier options said is stale.
+        domain.samplers.forget_template(template.id);
+        let learned = Template {
+            specifiers: template.fields.into(),
+            scope_count: template.scope_count,
+            options: template.options,
+            layout,
+            kind,
+        };
+        if domain.templates.insert(template.id, learned).is_none() {
+            state.templates += 1;
+        }
+        Ok(())
+    }
+
+    fn forget(&self, state: &mut State, key: DomainKey, id: u16) {
+        if let Some(domain) = state.domains.get_mut(&key)
+            && domain.templates.remove(&id).is_some()
+        {
+            domain.samplers.forget_template(id);
+            state.templates -= 1;
+        }
+    }
+
+    /// RFC 7011 8.1; ids 2 and 3 mean all templates and all options templates.
+    fn withdraw(&self, state: &mut State, key: DomainKey, template: &ipfix::Template<'_>) {
+        let Some(domain) = state.domains.get(&key) else { return };
+        let all = matches!(template.id, ipfix::TEMPLATE_SET | ipfix::OPTIONS_TEMPLATE_SET);
+        let gone = |(id, known): (&u16, &Template)| {
+            (*id == template.id || all && known.options == (template.id == ipfix::OPTIONS_TEMPLATE_SET)).then_some(*id)
+        };
+        let gone: Vec<u16> = domain.templates.iter().filter_map(gone).collect();
+        for id in gone {
+            self.forget(state, key, id);
+        }
+    }
+
+    /// What has waited for this template.
+    fn decode_pending(&mut self, state: &mut State, message: &Message, id: u16) {
+        let waiting = state.domains.get_mut(&message.key).and_then(|domain| domain.pending.remove(&id));
+        for set in waiting.into_iter().flatten() {
+            state.pending_octets -= set.body.len();
+            self.shared.release_pending(set.body.len());
+            let message = Message {
+                received_ms: set.received_ms,
+                export_ms: set.export_ms,
+                clock: set.clock,
+                quality: set.quality | quality::TEMPLATE_LATE,
+                ..*message
+            };
+            self.known_data(state, &message, id, &set.body);
+        }
+    }
+}
+
+fn context<'c>(
+    shared: &'c Shared,
+    exporter: &ExporterState,
+    domain: &'c Domain,
+    samplers_0: Option<&'c Samplers>,
+    message: &Message,
+    template: u16,
+) -> Context<'c> {
+    let said = domain
+        .samplers
+        .of_template(template)
+        .or_else(|| samplers_0.and_then(|samplers| samplers.of_template(template)));
+    let sampling = match said {
+        Some(fraction) => Sampling::new(fraction, SamplingSource::Options),
+        None => exporter.fallback(),
+    };
+    let clock = match (message.clock, domain.init_ms) {
+        (Clock::Unknown, Some(init)) => Clock::Init(init),
+        (clock, _) => clock,
+    };
+    let (exporter_id, exporter) = domain.exporter.unwrap_or((exporter.exporter.id, exporter.address));
+    Context {
+        shared,
+        received_ms: message.received_ms,
+        exporter_id,
+        exporter,
+        udp_source: message.udp_source,
+        domain: message.key.domain,
+        export_ms: message.export_ms,
+        clock,
+        sampling,
+        samplers: &domain.samplers,
+        samplers_0,
+        longest_ms: i64::from(shared.config.active_timeout_s) * 1000,
+        exporter_from_record: shared.config.exporter_address_from_record,
+        quality: message.quality,
+    }
+}
+
+fn cause_of(error: &WireError, otherwise: Cause) -> Cause {
+    match error.why {
+        Why::Truncated { .. } => Cause::Truncated,
+        Why::Length(_) | Why::Value(_) => otherwise,
+    }
+}

@@ -1,0 +1,411 @@
+//! What the decoders of all sockets know together: exporters and their ids,
+//! templates, samplers, sequence numbers, statistics.
+//!
+//! One lock an exporter, held for one datagram: an exporter's datagrams come
+//! over one socket as a rule. Everything is bounded by [`Config`].
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use benocs_model::Address;
+use benocs_model::flow::SamplingSource;
+use benocs_model::flow::builder::Octets16;
+use benocs_model::network::{Exporter, Exporters};
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+
+use super::cause::{Cause, Causes, Counters};
+use super::config::Config;
+use super::layout::Layout;
+use super::plan::{Clock, Plan};
+use super::sampling::{Fraction, Samplers, Sampling};
+use super::sequence::{Sequence, SequenceStatus, Unit};
+
+/// A way in which exporters speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Protocol {
+    #[serde(rename = "netflow1")]
+    NetFlow1,
+    #[serde(rename = "netflow5")]
+    NetFlow5,
+    #[serde(rename = "netflow7")]
+    NetFlow7,
+    #[serde(rename = "netflow9")]
+    NetFlow9,
+    #[serde(rename = "ipfix")]
+    Ipfix,
+    #[serde(rename = "sflow5")]
+    Sflow5,
+}
+
+impl Protocol {
+    const ALL: [Self; 6] = [Self::NetFlow1, Self::NetFlow5, Self::NetFlow7, Self::NetFlow9, Self::Ipfix, Self::Sflow5];
+
+    fn unit(self) -> Unit {
+        match self {
+            Self::NetFlow9 | Self::Sflow5 => Unit::Datagrams,
+            _ => Unit::Records,
+        }
+    }
+}
+
+/// State of all exporters, shared by the decoders.
+pub struct Shared {
+    pub(crate) config: Config,
+    registry: RwLock<Registry>,
+    generation: AtomicU64,
+    pending_octets: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Registry {
+    by_address: HashMap<Address, Arc<ExporterState>, ahash::RandomState>,
+    next_id: u32,
+}
+
+pub(crate) struct ExporterState {
+    pub(crate) exporter: Exporter,
+    pub(crate) address: Octets16,
+    pub(crate) configured: Option<Fraction>,
+    pub(crate) state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) stats: Stats,
+    pub(crate) domains: HashMap<DomainKey, Domain, ahash::RandomState>,
+    /// Of all domains.
+    pub(crate) templates: usize,
+    pub(crate) pending_octets: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Stats {
+    protocols: u8,
+    pub(crate) datagrams: u64,
+    pub(crate) records: u64,
+    pub(crate) octets: u64,
+    pub(crate) last_seen_ms: Option<i64>,
+    pub(crate) templates_received: u64,
+    pub(crate) options_records: u64,
+    pub(crate) counter_samples: u64,
+    pub(crate) pending_kept: u64,
+    pub(crate) sampling: Option<Sampling>,
+    pub(crate) errors: Causes,
+}
+
+impl Stats {
+    pub(crate) fn datagram(&mut self, protocol: Protocol, received_ms: i64, octets: usize) {
+        self.protocols |= 1 << protocol as u8;
+        self.datagrams += 1;
+        self.octets += octets as u64;
+        self.last_seen_ms = Some(received_ms);
+    }
+}
+
+/// Key of templates, samplers and sequence numbers (never the UDP port: exporters change it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DomainKey {
+    pub(crate) protocol: Protocol,
+    pub(crate) domain: u32,
+}
+
+pub(crate) struct Domain {
+    pub(crate) templates: HashMap<u16, Template, ahash::RandomState>,
+    pub(crate) samplers: Samplers,
+    /// systemInitTimeMilliseconds from options.
+    pub(crate) init_ms: Option<i64>,
+    /// exporterIPv4Address or exporterIPv6Address from options.
+    pub(crate) exporter: Option<(u32, Octets16)>,
+    pub(crate) sequence: Sequence,
+    pub(crate) pending: HashMap<u16, VecDeque<Pending>, ahash::RandomState>,
+}
+
+impl Domain {
+    fn new(protocol: Protocol) -> Self {
+        Self {
+            templates: HashMap::default(),
+            samplers: Samplers::default(),
+            init_ms: None,
+            exporter: None,
+            sequence: Sequence::new(protocol.unit()),
+            pending: HashMap::default(),
+        }
+    }
+}
+
+pub(crate) struct Template {
+    /// As it was received, to see whether a repetition says anything new.
+    pub(crate) specifiers: Box<[u8]>,
+    pub(crate) scope_count: usize,
+    pub(crate) options: bool,
+    pub(crate) layout: Layout,
+    pub(crate) kind: Kind,
+}
+
+pub(crate) enum Kind {
+    Flows(Plan),
+    Options,
+    /// Records that describe no traffic.
+    Other,
+}
+
+/// A set that waits for its template, with what its message said.
+pub(crate) struct Pending {
+    pub(crate) received_ms: i64,
+    pub(crate) export_ms: i64,
+    pub(crate) clock: Clock,
+    pub(crate) quality: u64,
+    pub(crate) body: Box<[u8]>,
+}
+
+/// An exporter as `status` and `flows` show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExporterStatus {
+    pub address: IpAddr,
+    pub id: u32,
+    pub name: Option<String>,
+    pub versions: Vec<Protocol>,
+    pub datagrams: u64,
+    /// Rows.
+    pub records: u64,
+    /// Of its datagrams.
+    pub octets: u64,
+    /// Unix ms.
+    pub last_seen_ms: Option<i64>,
+    /// Known now.
+    pub templates: usize,
+    /// Received, repetitions included.
+    pub templates_received: u64,
+    pub options_records: u64,
+    pub counter_samples: u64,
+    pub sampling: Option<SamplingStatus>,
+    pub sequence: SequenceStatus,
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Sets that wait for their template.
+    pub pending: usize,
+    pub pending_octets: usize,
+    /// Sets that ever waited.
+    pub pending_kept: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SamplingStatus {
+    pub num: u32,
+    pub den: u32,
+    pub source: &'static str,
+}
+
+impl Shared {
+    /// `known`: exporters that have had their ids before; ids are never given twice.
+    pub fn new(config: Config, known: Vec<Exporter>) -> Self {
+        Self::with_ids_from(config, known, 1)
+    }
+
+    /// Likewise; new ids begin at `first_id`, so that several machines can give them.
+    pub fn with_ids_from(config: Config, known: Vec<Exporter>, first_id: u32) -> Self {
+        let shared = Self {
+            registry: RwLock::new(Registry { next_id: first_id, ..Registry::default() }),
+            generation: AtomicU64::new(1),
+            pending_octets: AtomicUsize::new(0),
+            config,
+        };
+        {
+            let mut registry = shared.registry.write();
+            for exporter in known {
+                registry.next_id = registry.next_id.max(exporter.id.saturating_add(1));
+                let state = shared.exporter_state(exporter.id, exporter.address, exporter.name);
+                registry.by_address.insert(exporter.address, Arc::new(state));
+            }
+            for configured in &shared.config.exporters {
+                let address = Address::from(configured.address.to_canonical());
+                if !registry.by_address.contains_key(&address) {
+                    shared.register(&mut registry, address);
+                }
+            }
+        }
+        shared
+    }
+
+    /// Goes up whenever there is an exporter that was not there before. Rows
+    /// carry its id at once: whoever keeps the rows keeps the table first.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// All that were ever seen or configured, by id.
+    pub fn exporters(&self) -> Vec<Exporter> {
+        let registry = self.registry.read();
+        let mut exporters: Vec<_> = registry.by_address.values().map(|state| state.exporter.clone()).collect();
+        exporters.sort_by_key(|exporter| exporter.id);
+        exporters
+    }
+
+    /// The same as the table that is published.
+    pub fn exporter_table(&self) -> Exporters {
+        let generation = self.generation();
+        Exporters { generation, rows: self.exporters() }
+    }
+
+    /// By address.
+    pub fn status(&self) -> Vec<ExporterStatus> {
+        let mut states: Vec<_> = self.registry.read().by_address.values().cloned().collect();
+        states.sort_by_key(|state| state.exporter.address);
+        states.iter().map(|state| state.status()).collect()
+    }
+
+    /// Templates that are known now, over all exporters.
+    pub fn templates(&self) -> usize {
+        let states: Vec<_> = self.registry.read().by_address.values().cloned().collect();
+        states.iter().map(|state| state.state.lock().templates).sum()
+    }
+
+    fn exporter_state(&self, id: u32, address: Address, name: Option<String>) -> ExporterState {
+        let configured =
+            self.config.exporters.iter().find(|known| Address::from(known.address.to_canonical()) == address);
+        ExporterState {
+            exporter: Exporter { id, address, name: configured.and_then(|known| known.name.clone()).or(name) },
+            address: address.into(),
+            configured: configured.and_then(|known| Fraction::one_of(known.sampling?.into())),
+            state: Mutex::default(),
+        }
+    }
+
+    fn register(&self, registry: &mut Registry, address: Address) -> Option<Arc<ExporterState>> {
+        if registry.by_address.len() >= self.config.exporters_max {
+            return None;
+        }
+        let id = registry.next_id.max(1);
+        registry.next_id = id.checked_add(1)?;
+        let state = Arc::new(self.exporter_state(id, address, None));
+        registry.by_address.insert(address, state.clone());
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Some(state)
+    }
+
+    /// The exporter, where it is known.
+    pub(crate) fn known(&self, address: Address) -> Option<Arc<ExporterState>> {
+        self.registry.read().by_address.get(&address).cloned()
+    }
+
+    /// The exporter, new where it has to be; `None` where there are too many.
+    pub(crate) fn exporter(&self, address: Address) -> Option<Arc<ExporterState>> {
+        if let Some(known) = self.known(address) {
+            return Some(known);
+        }
+        let mut registry = self.registry.write();
+        match registry.by_address.get(&address) {
+            Some(known) => Some(known.clone()),
+            None => self.register(&mut registry, address),
+        }
+    }
+
+    /// Id of an exporter that a record names.
+    pub(crate) fn exporter_id(&self, address: Octets16) -> Option<u32> {
+        self.exporter(Address(address.octets())).map(|state| state.exporter.id)
+    }
+
+    /// Room for a set that waits: false where it is not there.
+    pub(crate) fn reserve_pending(&self, octets: usize) -> bool {
+        let max = self.config.pending_octets_total_max;
+        let more = |now: usize| now.checked_add(octets).filter(|sum| *sum <= max);
+        self.pending_octets.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    pub(crate) fn release_pending(&self, octets: usize) {
+        self.pending_octets.fetch_sub(octets, Ordering::AcqRel);
+    }
+
+    /// Drops what has waited too long for its template.
+    pub(crate) fn sweep(&self, now_ms: i64, counters: &Counters) {
+        let states: Vec<_> = self.registry.read().by_address.values().cloned().collect();
+        for state in states {
+            // An exporter that is being decoded is swept the next time.
+            if let Some(mut state) = state.state.try_lock()
+                && state.pending_octets > 0
+            {
+                self.expire(&mut state, now_ms, counters);
+            }
+        }
+    }
+
+    fn expire(&self, state: &mut State, now_ms: i64, counters: &Counters) {
+        let oldest_ms = now_ms - i64::from(self.config.pending_age_s) * 1000;
+        let (mut sets, mut octets) = (0, 0);
+        for domain in state.domains.values_mut() {
+            domain.pending.retain(|_, waiting| {
+                waiting.retain(|set| {
+                    let keep = set.received_ms >= oldest_ms;
+                    sets += u64::from(!keep);
+                    octets += if keep { 0 } else { set.body.len() };
+                    keep
+                });
+                !waiting.is_empty()
+            });
+        }
+        if sets > 0 {
+            state.pending_octets -= octets;
+            self.release_pending(octets);
+            state.stats.errors.add(Cause::PendingExpired, sets);
+            counters.add(Cause::PendingExpired, sets);
+        }
+    }
+}
+
+impl ExporterState {
+    fn status(&self) -> ExporterStatus {
+        let state = self.state.lock();
+        let stats = &state.stats;
+        let mut sequence = SequenceStatus::default();
+        for domain in state.domains.values() {
+            sequence.gaps += domain.sequence.status.gaps;
+            sequence.lost += domain.sequence.status.lost;
+            sequence.reordered += domain.sequence.status.reordered;
+            sequence.restarts += domain.sequence.status.restarts;
+        }
+        let seen = |protocol: &Protocol| stats.protocols >> (*protocol as u8) & 1 == 1;
+        ExporterStatus {
+            address: self.exporter.address.ip(),
+            id: self.exporter.id,
+            name: self.exporter.name.clone(),
+            versions: Protocol::ALL.into_iter().filter(seen).collect(),
+            datagrams: stats.datagrams,
+            records: stats.records,
+            octets: stats.octets,
+            last_seen_ms: stats.last_seen_ms,
+            templates: state.templates,
+            templates_received: stats.templates_received,
+            options_records: stats.options_records,
+            counter_samples: stats.counter_samples,
+            sampling: stats.sampling.map(|sampling| SamplingStatus {
+                num: sampling.fraction.num,
+                den: sampling.fraction.den,
+                source: sampling.source.text(),
+            }),
+            sequence,
+            errors: stats.errors.iter().map(|(cause, count)| (cause.text(), count)).collect(),
+            pending: state.domains.values().flat_map(|domain| domain.pending.values()).map(VecDeque::len).sum(),
+            pending_octets: state.pending_octets,
+            pending_kept: stats.pending_kept,
+        }
+    }
+
+    /// Where neither record nor options nor header say.
+    pub(crate) fn fallback(&self) -> Sampling {
+        self.configured.map_or(Sampling::UNKNOWN, |fraction| Sampling::new(fraction, SamplingSource::Configuration))
+    }
+}
+
+impl State {
+    /// The domain, new where it has to be; `None` where there are too many that have templates.
+    pub(crate) fn domain(&mut self, key: DomainKey, max: usize) -> Option<&mut Domain> {
+        if !self.domains.contains_key(&key) && self.domains.len() >= max {
+            let idle = |domain: &Domain| domain.templates.is_empty() && domain.pending.is_empty();
+            let idle = *self.domains.iter().find(|(_, domain)| idle(domain))?.0;
+            self.domains.remove(&idle);
+        }
+        Some(self.domains.entry(key).or_insert_with(|| Domain::new(key.protocol)))
+    }
+}
