@@ -30,8 +30,9 @@ use serde::Serialize;
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use crate::config::Config;
-use crate::decode::{Decoder, Shared};
+use crate::decode::{Decoder, ExporterStatus, Shared};
 use crate::error::LogError;
+use crate::exporters::{self, Keeper};
 use crate::log::{self, Appender, LogHandle, LogStatus, Next, Reader};
 use crate::metrics::{Metrics, Totals};
 use crate::socket::{self, Intake, Limits, QueueReceiver};
@@ -64,7 +65,7 @@ pub struct Status {
     pub listening: Vec<SocketAddr>,
     pub totals: Totals,
     pub log: LogStatus,
-    pub exporters: usize,
+    pub exporters: Vec<ExporterStatus>,
 }
 
 /// What the collector is connected to.
@@ -96,20 +97,20 @@ pub struct Collector {
     running: Option<Running>,
 }
 
-struct Running {
+pub(crate) struct Running {
     stop: Arc<AtomicBool>,
     /// A drain has taken too long: forward nothing more.
     abandoned: Arc<AtomicBool>,
     sockets: Vec<JoinHandle<anyhow::Result<()>>>,
-    appender: JoinHandle<Result<(), LogError>>,
+    appender: JoinHandle<anyhow::Result<()>>,
     forwarder: JoinHandle<Result<(), LogError>>,
     /// Closed when the forwarder has nothing left to do.
     forwarded: mpsc::Receiver<()>,
     listening: Vec<SocketAddr>,
     log: LogHandle,
     shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
     metrics: Metrics,
-    exporters_published: u64,
 }
 
 impl Collector {
@@ -122,9 +123,7 @@ impl Worker for Collector {
     type Message = Message;
 
     fn start(&mut self, _context: &mut Context<Self>) -> anyhow::Result<()> {
-        let mut running = Running::start(&self.config, &self.wiring)?;
-        running.publish_exporters(&self.wiring)?;
-        self.running = Some(running);
+        self.running = Some(Running::start(&self.config, &self.wiring)?);
         Ok(())
     }
 
@@ -147,12 +146,7 @@ impl Worker for Collector {
                 None => Ok(()),
             };
         }
-        running.publish_exporters(&self.wiring)?;
-        let log = running.log.status();
-        running.metrics.log_octets.set(log.octets as f64);
-        running.metrics.log_segments.set(log.segments as f64);
-        running.log.save()?;
-        Ok(())
+        running.settle()
     }
 
     fn drain(&mut self, _context: &mut Context<Self>) -> anyhow::Result<()> {
@@ -172,7 +166,7 @@ impl Drop for Collector {
 }
 
 impl Running {
-    fn start(config: &Config, wiring: &Wiring) -> anyhow::Result<Self> {
+    pub(crate) fn start(config: &Config, wiring: &Wiring) -> anyhow::Result<Self> {
         let options = log::Options {
             directory: wiring.data.join(LOG_DIRECTORY),
             node: wiring.node,
@@ -182,7 +176,11 @@ impl Running {
             memory_octets: config.log_memory_octets,
         };
         let (appender, reader, log) = log::open(&options)?;
-        let shared = Arc::new(Shared::new(&wiring.state, wiring.node)?);
+        anyhow::ensure!(wiring.node <= exporters::NODE_MAX, "node {} is above {}", wiring.node, exporters::NODE_MAX);
+        let (keeper, known) = Keeper::load(&wiring.state, wiring.tables.clone())?;
+        let keeper = Arc::new(keeper);
+        let shared = Arc::new(Shared::with_ids_from(config.decode.clone(), known, exporters::first_id(wiring.node)));
+        keeper.keep(&shared)?;
         let receivers = bind(config)?;
         let listening =
             receivers.iter().map(|(_, receiver)| receiver.local_addr()).collect::<Result<_, _>>().context("sockets")?;
@@ -191,8 +189,8 @@ impl Running {
         let stop = Arc::new(AtomicBool::new(false));
         let (queue, queued) = socket::queue(config.queue_batches);
         let sync = Duration::from_millis(config.log_sync_ms);
-        let append_metrics = metrics.clone();
-        let appender = thread("collector-log".to_owned(), move || append(appender, &queued, sync, &append_metrics))?;
+        let writer = Writer { appender, keeper: keeper.clone(), shared: shared.clone(), metrics: metrics.clone() };
+        let appender = thread("collector-log".to_owned(), move || writer.run(&queued, sync))?;
         let (forwarding, forwarded) = mpsc::sync_channel(1);
         let abandoned = Arc::new(AtomicBool::new(false));
         let (flows, forward_abandoned) = (wiring.flows.clone(), abandoned.clone());
@@ -223,63 +221,49 @@ impl Running {
             let context = format!("cannot receive ({name})");
             sockets.push(thread(name, move || intake.run().context(context))?);
         }
-        let (source, exporters_published) = (log.source(), 0);
-        tracing::info!(?listening, source = source.0, next = log.status().acknowledged_seq, "collector listens");
-        Ok(Self {
-            stop,
-            abandoned,
-            sockets,
-            appender,
-            forwarder,
-            forwarded,
-            listening,
-            log,
-            shared,
-            metrics,
-            exporters_published,
-        })
+        let standing = log.status();
+        tracing::info!(?listening, source = standing.source, next = standing.acknowledged_seq, "collector listens");
+        Ok(Self { stop, abandoned, sockets, appender, forwarder, forwarded, listening, log, shared, keeper, metrics })
     }
 
     /// None of the threads ends by itself.
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.sockets.iter().any(JoinHandle::is_finished) || self.appender.is_finished() || self.forwarder.is_finished()
     }
 
     /// Why one did.
-    fn reason(self) -> anyhow::Error {
+    pub(crate) fn reason(self) -> anyhow::Error {
         self.stop.store(true, Ordering::Release);
         let sockets = self.sockets.into_iter().filter(JoinHandle::is_finished).map(|socket| joined(socket.join()));
-        let log = [self.appender, self.forwarder].into_iter().filter(JoinHandle::is_finished);
-        let log = log.map(|thread| joined(thread.join()));
-        let failed = sockets.chain(log).find_map(Result::err);
+        let appender = Some(self.appender).filter(JoinHandle::is_finished).map(|thread| joined(thread.join()));
+        let forwarder = Some(self.forwarder).filter(JoinHandle::is_finished).map(|thread| joined(thread.join()));
+        let failed = sockets.chain(appender).chain(forwarder).find_map(Result::err);
         failed.unwrap_or_else(|| anyhow::anyhow!("the flow log has nobody to forward to"))
     }
 
-    fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         Status {
             listening: self.listening.clone(),
             totals: self.metrics.totals(),
             log: self.log.status(),
-            exporters: self.shared.exporters().rows.len(),
+            exporters: self.shared.status(),
         }
     }
 
-    fn publish_exporters(&mut self, wiring: &Wiring) -> anyhow::Result<()> {
-        let generation = self.shared.exporters_generation();
-        if generation == self.exporters_published {
-            return Ok(());
-        }
-        let table = self.shared.exporters();
-        let generation = table.generation;
-        // A full mailbox is offered the table again at the next tick.
-        if wiring.tables.offer(Arc::new(TableUpdate::Exporters(Arc::new(table)))).is_ok() {
-            self.exporters_published = generation;
-        }
+    /// What is due about once a second.
+    pub(crate) fn settle(&self) -> anyhow::Result<()> {
+        self.keeper.publish(&self.shared);
+        self.metrics.standing(&self.log.status(), &self.shared);
+        self.log.save()?;
         Ok(())
     }
 
+    pub(crate) fn log_handle(&self) -> LogHandle {
+        self.log.clone()
+    }
+
     /// Upstream first: sockets, log, forwarder. What the forwarder does not get rid of stays in the log.
-    fn drain(mut self, wiring: &Wiring, limit: Duration) -> anyhow::Result<()> {
+    pub(crate) fn drain(mut self, wiring: &Wiring, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         self.stop.store(true, Ordering::Release);
         let sockets: Vec<_> = self.sockets.drain(..).map(|socket| joined(socket.join())).collect();
@@ -302,10 +286,7 @@ impl Running {
                 }
             }
         }
-        self.exporters_published = 0;
-        let last = TableUpdate::Exporters(Arc::new(self.shared.exporters()));
-        drop(wiring.tables.offer(Arc::new(last)));
-        self.shared.save()?;
+        self.keeper.publish(&self.shared);
         wiring.state.flush()?;
         self.log.save()?;
         sockets.into_iter().collect::<anyhow::Result<()>>()
@@ -352,36 +333,43 @@ fn bind(config: &Config) -> anyhow::Result<Vec<(String, UdpReceiver)>> {
     Ok(receivers)
 }
 
-/// Until the last socket thread is gone: append, and sync at most every `interval`.
-fn append(
-    mut appender: Appender,
-    queue: &QueueReceiver,
-    interval: Duration,
-    metrics: &Metrics,
-) -> Result<(), LogError> {
-    let mut due = None;
-    loop {
-        let now = Instant::now();
-        if due.is_some_and(|due| now >= due) {
-            metrics.acknowledged.add(appender.sync()?.rows);
-            metrics.queue.set(queue.depth() as f64);
-            due = None;
-        }
-        let limit = due.map_or(IDLE, |due: Instant| due.saturating_duration_since(now));
-        match queue.receive(limit) {
-            Ok(rows) => {
-                let count = rows.num_rows() as u64;
-                match appender.append(rows) {
-                    Ok(_) => due = due.or(Some(now + interval)),
-                    Err(LogError::Full) => metrics.dropped_log_full.add(count),
-                    Err(error) => return Err(error),
-                }
+/// The thread that owns the writing side of the log.
+struct Writer {
+    appender: Appender,
+    keeper: Arc<Keeper>,
+    shared: Arc<Shared>,
+    metrics: Metrics,
+}
+
+impl Writer {
+    /// Until the last socket thread is gone: append, and sync at most every `interval`.
+    fn run(mut self, queue: &QueueReceiver, interval: Duration) -> anyhow::Result<()> {
+        let mut due = None;
+        loop {
+            let now = Instant::now();
+            if due.is_some_and(|due| now >= due) {
+                self.keeper.keep(&self.shared)?;
+                self.metrics.acknowledged.add(self.appender.sync()?.rows);
+                self.metrics.queue.set(queue.depth() as f64);
+                due = None;
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                metrics.acknowledged.add(appender.close()?.rows);
-                metrics.queue.set(0.0);
-                return Ok(());
+            let limit = due.map_or(IDLE, |due: Instant| due.saturating_duration_since(now));
+            match queue.receive(limit) {
+                Ok(rows) => {
+                    let count = rows.num_rows() as u64;
+                    match self.appender.append(rows) {
+                        Ok(_) => due = due.or(Some(now + interval)),
+                        Err(LogError::Full) => self.metrics.dropped_log_full.add(count),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.keeper.keep(&self.shared)?;
+                    self.metrics.acknowledged.add(self.appender.close()?.rows);
+                    self.metrics.queue.set(0.0);
+                    return Ok(());
+                }
             }
         }
     }

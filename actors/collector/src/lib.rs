@@ -5,9 +5,11 @@
 //! is unique for ever.
 
 mod actor;
+pub mod bench;
 mod config;
 pub mod decode;
 mod error;
+mod exporters;
 pub mod log;
 mod metrics;
 mod socket;

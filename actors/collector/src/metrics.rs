@@ -7,6 +7,9 @@ use benocs_runtime::metric;
 use metrics::{Counter, Gauge};
 use serde::Serialize;
 
+use crate::decode::Shared;
+use crate::log::LogStatus;
+
 /// A counter that can be read back.
 #[derive(Clone, Debug)]
 pub(crate) struct Total {
@@ -52,7 +55,12 @@ pub(crate) struct Metrics {
     pub(crate) queue: Gauge,
     pub(crate) log_octets: Gauge,
     pub(crate) log_segments: Gauge,
+    exporters: Gauge,
+    templates: Gauge,
 }
+
+/// Exporters with a label of their own; the sums of all are in `status`.
+const EXPORTER_LABELS_MAX: usize = 1000;
 
 impl Metrics {
     pub(crate) fn new() -> Self {
@@ -68,6 +76,27 @@ impl Metrics {
             queue: metrics::gauge!(metric::MAILBOX_BATCHES, "actor" => "collector_log"),
             log_octets: metrics::gauge!(metric::LOG_OCTETS),
             log_segments: metrics::gauge!(metric::LOG_SEGMENTS),
+            exporters: metrics::gauge!(metric::COLLECTOR_EXPORTERS),
+            templates: metrics::gauge!(metric::COLLECTOR_TEMPLATES),
+        }
+    }
+
+    /// What is a level, not an event.
+    pub(crate) fn standing(&self, log: &LogStatus, shared: &Shared) {
+        self.log_octets.set(log.octets as f64);
+        self.log_segments.set(log.segments as f64);
+        let exporters = shared.status();
+        self.exporters.set(exporters.len() as f64);
+        self.templates.set(exporters.iter().map(|exporter| exporter.templates).sum::<usize>() as f64);
+        let spoke = exporters.iter().filter(|exporter| exporter.datagrams > 0);
+        for exporter in spoke.take(EXPORTER_LABELS_MAX) {
+            let address = exporter.address.to_string();
+            let sequence = &exporter.sequence;
+            let kinds = [("gap", sequence.gaps), ("reorder", sequence.reordered), ("restart", sequence.restarts)];
+            for (kind, count) in kinds {
+                metrics::counter!(metric::COLLECTOR_SEQUENCE, "exporter" => address.clone(), "kind" => kind)
+                    .absolute(count);
+            }
         }
     }
 
