@@ -2,12 +2,17 @@
 //! window become one row. Which files, and how; the commit is the store's.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch, new_null_array};
+use arrow::compute::{concat, take};
+use arrow::datatypes::{DataType, Field, Schema};
+use benocs_model::flow::{Column, SCHEMA_VERSION};
 
 use crate::config::Config;
 use crate::disk::{Disk, create_directory};
-use crate::error::Result;
+use crate::error::{Result, columns};
 use crate::file;
 use crate::manifest::{DataFile, FileMeta, Snapshot, Span, Table};
 use crate::rows;
@@ -22,11 +27,16 @@ pub(crate) struct Plan {
     pub(crate) inputs: Vec<Arc<DataFile>>,
 }
 
+/// Rows of a merged file. Rollups are summed in memory, flow rows pass through it column by column.
+fn limit(table: Table, config: &Config) -> u64 {
+    let rows = config.compact_rows_max as u64;
+    if table == Table::Flows { rows } else { rows / 3 }
+}
+
 /// What to merge next, if anything: whatever is small in a closed partition, else many files of one level.
 pub(crate) fn plan(snapshot: &Snapshot, now_ms: i64, config: &Config) -> Option<Plan> {
     let mut partitions: BTreeMap<(i64, Table), Vec<&Arc<DataFile>>> = BTreeMap::new();
-    let limit = config.compact_rows_max as u64;
-    for file in snapshot.files.values().filter(|file| file.meta.rows <= limit / 2) {
+    for file in snapshot.files.values().filter(|file| file.meta.rows <= limit(file.meta.table, config) / 2) {
         partitions.entry((file.meta.partition, file.meta.table)).or_default().push(file);
     }
     for ((partition, table), mut files) in partitions {
@@ -45,7 +55,7 @@ pub(crate) fn plan(snapshot: &Snapshot, now_ms: i64, config: &Config) -> Option<
             .flatten()
             .take_while(|file| {
                 rows += file.meta.rows;
-                rows <= limit
+                rows <= limit(table, config)
             })
             .cloned()
             .collect();
@@ -57,21 +67,7 @@ pub(crate) fn plan(snapshot: &Snapshot, now_ms: i64, config: &Config) -> Option<
 }
 
 /// Reads, merges and writes; the file is durable and not yet committed.
-pub(crate) fn run(plan: &Plan, id: u64, root: &std::path::Path, config: &Config, disk: &Disk) -> Result<FileMeta> {
-    let mut batches = Vec::new();
-    for input in &plan.inputs {
-        batches.extend(file::read_all(input)?);
-    }
-    let merged = if plan.table == Table::Flows {
-        let joined = rows::join_flows(&batches)?;
-        drop(batches);
-        match rows::file_order(&joined) {
-            Some(order) => rows::pick(&joined, &order)?,
-            None => joined,
-        }
-    } else {
-        rows::sum_rollups(&batches)?
-    };
+pub(crate) fn run(plan: &Plan, id: u64, root: &Path, config: &Config, disk: &Disk) -> Result<FileMeta> {
     let level = plan.inputs.iter().map(|input| input.meta.level).max().unwrap_or(0).saturating_add(1);
     let join = |span: fn(&FileMeta) -> Span| {
         plan.inputs.iter().map(|input| span(&input.meta)).reduce(Span::join).unwrap_or(Span { min: 0, max: 0 })
@@ -85,7 +81,7 @@ pub(crate) fn run(plan: &Plan, id: u64, root: &std::path::Path, config: &Config,
         id,
         table: plan.table,
         partition: plan.partition,
-        rows: merged.num_rows() as u64,
+        rows: 0,
         octets: 0,
         crc32: 0,
         level,
@@ -94,26 +90,82 @@ pub(crate) fn run(plan: &Plan, id: u64, root: &std::path::Path, config: &Config,
         received: join(|meta| meta.received),
         batches: sources,
     };
-    write(&mut meta, &merged, root, config.compact_zstd_level, disk)?;
+    let path = root.join(meta.relative_path());
+    let octets = if plan.table == Table::Flows {
+        meta.rows = plan.inputs.iter().map(|input| input.meta.rows).sum();
+        merge_flows(plan, meta.rows as usize, config.compact_zstd_level, &path)?
+    } else {
+        let mut batches = Vec::new();
+        for input in &plan.inputs {
+            batches.extend(file::read_all(input)?);
+        }
+        let summed = rows::sum_rollups(&batches)?;
+        meta.rows = summed.num_rows() as u64;
+        file::encode(&summed, config.compact_zstd_level, true, &path)?
+    };
+    place(&mut meta, &octets, &path, disk)?;
     Ok(meta)
 }
 
-/// Encodes and places the file that `meta` describes; fills in its size and checksum.
-pub(crate) fn write(
-    meta: &mut FileMeta,
-    batch: &arrow::array::RecordBatch,
-    root: &std::path::Path,
-    zstd_level: i32,
-    disk: &Disk,
-) -> Result<()> {
-    let path: PathBuf = root.join(meta.relative_path());
-    let octets = file::encode(batch, zstd_level, meta.level > 0, &path)?;
+/// Rows of all inputs in the order of merged files; one column after the other.
+fn merge_flows(plan: &Plan, count: usize, zstd_level: i32, path: &Path) -> Result<Vec<u8>> {
+    // A column that no input has stays away; one that some lack has nulls there.
+    let mut fields = Vec::new();
+    for column in Column::ALL {
+        let mut present = 0;
+        let mut nullable = false;
+        for input in &plan.inputs {
+            let footer = file::footer(input)?;
+            if let Some((_, field)) = footer.schema().column_with_name(column.name()) {
+                present += 1;
+                nullable |= field.is_nullable();
+            }
+        }
+        if present > 0 {
+            let nullable = nullable || present < plan.inputs.len();
+            fields.push(Field::new(column.name(), column.data_type(), nullable));
+        }
+    }
+    let metadata = [("benocs.flow.version".to_owned(), SCHEMA_VERSION.to_string())];
+    let schema = Arc::new(Schema::new_with_metadata(fields, metadata.into()));
+    let whole = |name: &str, data_type: &DataType| -> Result<ArrayRef> {
+        let mut parts: Vec<ArrayRef> = Vec::new();
+        for input in &plan.inputs {
+            match file::read_column(input, name)? {
+                Some(arrays) => parts.extend(arrays),
+                None => parts.push(new_null_array(data_type, input.meta.rows as usize)),
+            }
+        }
+        let references: Vec<&dyn Array> = parts.iter().map(|array| array.as_ref()).collect();
+        concat(&references).map_err(columns("merge flow rows"))
+    };
+    let key = |column: Column| whole(column.name(), &column.data_type());
+    let (exporter, in_if, out_if) = (key(Column::ExporterId)?, key(Column::InIf)?, key(Column::OutIf)?);
+    let order = rows::file_order(exporter.as_primitive(), in_if.as_primitive_opt(), out_if.as_primitive_opt());
+    drop((exporter, in_if, out_if));
+    let mut writer = file::ColumnWise::new(schema.clone(), count, zstd_level, path)?;
+    for field in schema.fields() {
+        let array = whole(field.name(), field.data_type())?;
+        writer.add(&take(&array, &order, None).map_err(columns("merge flow rows"))?)?;
+    }
+    writer.finish()
+}
+
+/// Fills in size and checksum, and makes the file durable.
+fn place(meta: &mut FileMeta, octets: &[u8], path: &Path, disk: &Disk) -> Result<()> {
     meta.octets = octets.len() as u64;
-    meta.crc32 = crc32fast::hash(&octets);
+    meta.crc32 = crc32fast::hash(octets);
     if let Some(directory) = path.parent() {
         create_directory(directory)?;
     }
-    disk.place(&path, &octets)
+    disk.place(path, octets)
+}
+
+/// Encodes and places the file that `meta` describes.
+pub(crate) fn write(meta: &mut FileMeta, batch: &RecordBatch, root: &Path, zstd_level: i32, disk: &Disk) -> Result<()> {
+    let path = root.join(meta.relative_path());
+    let octets = file::encode(batch, zstd_level, meta.level > 0, &path)?;
+    place(meta, &octets, &path, disk)
 }
 
 #[cfg(test)]

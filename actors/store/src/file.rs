@@ -8,15 +8,17 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowWriterOptions, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, PageIndexPolicy};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
 use crate::error::{Result, StoreError};
@@ -62,19 +64,99 @@ fn properties(level: i32, bloom: bool, metadata: Vec<KeyValue>) -> WriterPropert
     builder.build()
 }
 
-/// The octets of a file.
-pub(crate) fn encode(batch: &RecordBatch, level: i32, merged: bool, path: &Path) -> Result<Vec<u8>> {
-    let failed = |source| StoreError::Encode { path: path.to_owned(), source };
-    let schema = batch.schema();
+fn writer(schema: &SchemaRef, level: i32, merged: bool, rows: usize) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
     let metadata = schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
     let options = ArrowWriterOptions::new()
         .with_properties(properties(level, merged, metadata.collect()))
         .with_skip_arrow_metadata(true);
-    let capacity = batch.num_rows() * 40 + 65_536;
-    let mut writer =
-        ArrowWriter::try_new_with_options(Vec::with_capacity(capacity), schema.clone(), options).map_err(failed)?;
+    ArrowWriter::try_new_with_options(Vec::with_capacity(rows * 40 + 65_536), schema.clone(), options)
+}
+
+/// The octets of a file.
+pub(crate) fn encode(batch: &RecordBatch, level: i32, merged: bool, path: &Path) -> Result<Vec<u8>> {
+    let failed = |source| StoreError::Encode { path: path.to_owned(), source };
+    let mut writer = writer(&batch.schema(), level, merged, batch.num_rows()).map_err(failed)?;
     writer.write(batch).map_err(failed)?;
     writer.into_inner().map_err(failed)
+}
+
+/// A file written column by column: memory holds one column of values, and pages that are compressed.
+pub(crate) struct ColumnWise {
+    schema: SchemaRef,
+    rows: usize,
+    writer: SerializedFileWriter<Vec<u8>>,
+    /// By row group: columns that wait for their values.
+    open: Vec<std::vec::IntoIter<ArrowColumnWriter>>,
+    done: Vec<Vec<ArrowColumnChunk>>,
+    next: usize,
+    path: PathBuf,
+}
+
+impl ColumnWise {
+    pub(crate) fn new(schema: SchemaRef, rows: usize, level: i32, path: &Path) -> Result<Self> {
+        let failed = |source| StoreError::Encode { path: path.to_owned(), source };
+        let writer = writer(&schema, level, true, rows).map_err(failed)?;
+        let (writer, factory) = writer.into_serialized_writer().map_err(failed)?;
+        let groups = rows.div_ceil(ROW_GROUP_ROWS);
+        let open = (0..groups)
+            .map(|group| Ok(factory.create_column_writers(group)?.into_iter()))
+            .collect::<std::result::Result<Vec<_>, ParquetError>>()
+            .map_err(failed)?;
+        let done = (0..groups).map(|_| Vec::new()).collect();
+        Ok(Self { schema, rows, writer, open, done, next: 0, path: path.to_owned() })
+    }
+
+    /// The next column of the schema, all of its rows.
+    pub(crate) fn add(&mut self, array: &ArrayRef) -> Result<()> {
+        let field = self.schema.field(self.next).clone();
+        self.next += 1;
+        let path = self.path.clone();
+        let failed = |source| StoreError::Encode { path: path.clone(), source };
+        for (group, (open, done)) in self.open.iter_mut().zip(&mut self.done).enumerate() {
+            let start = group * ROW_GROUP_ROWS;
+            let part = array.slice(start, ROW_GROUP_ROWS.min(self.rows - start));
+            let Some(mut writer) = open.next() else { continue };
+            for leaf in compute_leaves(&field, &part).map_err(failed)? {
+                writer.write(&leaf).map_err(failed)?;
+            }
+            done.push(writer.close().map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// The octets of the file.
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
+        let failed = |source| StoreError::Encode { path: self.path.clone(), source };
+        for chunks in self.done {
+            let mut group = self.writer.next_row_group().map_err(failed)?;
+            for chunk in chunks {
+                chunk.append_to_row_group(&mut group).map_err(failed)?;
+            }
+            group.close().map_err(failed)?;
+        }
+        self.writer.into_inner().map_err(failed)
+    }
+}
+
+/// Values of one column of a file; `None` where the file has no such column.
+pub(crate) fn read_column(file: &DataFile, name: &str) -> Result<Option<Vec<ArrayRef>>> {
+    let footer = footer(file)?;
+    if footer.schema().column_with_name(name).is_none() {
+        return Ok(None);
+    }
+    let mask = projection(&footer, &[name]);
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(open(&file.path)?, footer)
+        .with_projection(mask)
+        .with_batch_size(ROW_GROUP_ROWS)
+        .build()
+        .map_err(|error| damaged(&file.path, &error))?;
+    reader
+        .map(|batch| match batch {
+            Ok(batch) => Ok(batch.column(0).clone()),
+            Err(error) => Err(damaged(&file.path, &ParquetError::from(error))),
+        })
+        .collect::<Result<Vec<_>>>()
+        .map(Some)
 }
 
 /// The footer, from the file or from memory.

@@ -176,7 +176,7 @@ impl StoreReader {
         values
     }
 
-    fn newest_ms(&self) -> Option<i64> {
+    pub fn newest_ms(&self) -> Option<i64> {
         newest_ms(&self.snapshot())
     }
 }
@@ -332,9 +332,8 @@ fn run(inner: &Inner, question: &Question, cancel: &AtomicBool) -> Result<Answer
         });
     }
     let (groups, coders) = merged.unwrap_or_else(|| (Groups::new(plan.keys.len()), run.coders()));
-    let tail_rows = run.rows_read.load(Ordering::Relaxed);
     let mut answer = answer(question, &plan, &groups, &coders);
-    answer.rows_read = tail_rows;
+    answer.rows_read = run.rows_read.load(Ordering::Relaxed);
     answer.files_read = files_read;
     answer.newest_ms = newest_ms(&snapshot);
     note_feeds(&mut answer, inner);

@@ -22,6 +22,8 @@ pub(crate) struct RecordLog {
     path: PathBuf,
     file: File,
     octets: u64,
+    /// Records that the next [`RecordLog::flush`] writes.
+    queued: Vec<u8>,
 }
 
 /// A record as it is in the file.
@@ -95,13 +97,28 @@ impl RecordLog {
             let cut = file.set_len(at as u64).and_then(|()| file.sync_all());
             cut.map_err(|source| StoreError::Write { action: "truncate", path: path.to_owned(), source })?;
         }
-        Ok((Self { path: path.to_owned(), file, octets: at as u64 }, records))
+        Ok((Self { path: path.to_owned(), file, octets: at as u64, queued: Vec::new() }, records))
     }
 
     pub(crate) fn append<R: Serialize>(&mut self, record: &R, disk: &Disk) -> Result<()> {
         let octets = framed(record);
         disk.append(&mut self.file, &self.path, &octets)?;
         self.octets += octets.len() as u64;
+        Ok(())
+    }
+
+    /// Durable with the next flush.
+    pub(crate) fn queue<R: Serialize>(&mut self, record: &R) {
+        self.queued.extend_from_slice(&framed(record));
+    }
+
+    pub(crate) fn flush(&mut self, disk: &Disk) -> Result<()> {
+        if self.queued.is_empty() {
+            return Ok(());
+        }
+        let queued = std::mem::take(&mut self.queued);
+        disk.append(&mut self.file, &self.path, &queued)?;
+        self.octets += queued.len() as u64;
         Ok(())
     }
 
@@ -115,6 +132,7 @@ impl RecordLog {
         disk.place(&self.path, &octets)?;
         self.file = open_append(&self.path)?;
         self.octets = octets.len() as u64;
+        self.queued.clear();
         Ok(())
     }
 

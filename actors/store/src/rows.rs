@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch, UInt32Array, UInt64Array, new_null_array};
 use arrow::compute::{concat, take};
-use arrow::datatypes::{Field, Int64Type, Schema, UInt32Type, UInt64Type};
+use arrow::datatypes::{Field, Int64Type, Schema, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 use benocs_model::flow::{Column, SCHEMA_VERSION};
 use benocs_model::message::SourceId;
@@ -54,17 +54,18 @@ pub(crate) fn pick(batch: &RecordBatch, rows: &UInt32Array) -> Result<RecordBatc
     RecordBatch::try_new(batch.schema(), arrays).map_err(columns("sort rows"))
 }
 
-/// The order of files: by exporter, input and output interface, then as received. Equal values stand
-/// together, which compresses; and what a question about one router needs is in few pages.
-pub(crate) fn file_order(batch: &RecordBatch) -> Option<UInt32Array> {
-    let numbers = |column: Column| batch.column_by_name(column.name())?.as_primitive_opt::<UInt32Type>();
-    let exporter = numbers(Column::ExporterId)?;
+/// The order of merged files: by exporter, input and output interface, then as received. Equal values
+/// stand together, which compresses; and what a question about one router needs is in few pages.
+pub(crate) fn file_order(
+    exporter: &UInt32Array,
+    in_if: Option<&UInt32Array>,
+    out_if: Option<&UInt32Array>,
+) -> UInt32Array {
     let value = |array: Option<&UInt32Array>, row: usize| match array {
         Some(array) if array.is_valid(row) => array.value(row),
         _ => u32::MAX,
     };
-    let (in_if, out_if) = (numbers(Column::InIf), numbers(Column::OutIf));
-    let mut keyed: Vec<(u128, u32)> = (0..batch.num_rows())
+    let mut keyed: Vec<(u128, u32)> = (0..exporter.len())
         .map(|row| {
             let key = u128::from(exporter.value(row)) << 64
                 | u128::from(value(in_if, row)) << 32
@@ -72,11 +73,8 @@ pub(crate) fn file_order(batch: &RecordBatch) -> Option<UInt32Array> {
             (key, row as u32)
         })
         .collect();
-    if keyed.is_sorted() {
-        return None;
-    }
     keyed.sort_unstable();
-    Some(UInt32Array::from_iter_values(keyed.into_iter().map(|(_, row)| row)))
+    UInt32Array::from_iter_values(keyed.into_iter().map(|(_, row)| row))
 }
 
 /// Least and greatest of a column without nulls.
@@ -173,8 +171,10 @@ pub(crate) fn sum_rollups(batches: &[RecordBatch]) -> Result<RecordBatch> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use arrow::array::Int64Array;
+    use arrow::datatypes::UInt32Type;
+
+    use super::*;
 
     fn partial(rows: &[(i64, Option<u32>, u64)]) -> RecordBatch {
         let schema = rollup::schema();

@@ -134,7 +134,11 @@ impl Store {
         match input {
             StoreInput::Flows(batch) => self.accept_flows(batch)?,
             StoreInput::Rollups(batch) => self.accept_rollups(batch)?,
-            StoreInput::Table(update) => self.tables.take(&update, &self.disk)?,
+            StoreInput::Table(update) => {
+                if self.tables.take(&update) {
+                    self.pending.since.get_or_insert_with(Instant::now);
+                }
+            }
         }
         Ok(self.pending.rows >= self.config.pending_rows_max
             || self.pending.partial_rows >= self.config.pending_rows_max)
@@ -198,6 +202,8 @@ impl Store {
         if pending.since.is_none() {
             return Ok(false);
         }
+        // Names are durable before the rows that refer to them.
+        self.tables.flush(&self.disk)?;
         let mut record = Record::default();
         if !pending.flows.is_empty() {
             let joined = rows::join_flows(&pending.flows)?;
@@ -217,6 +223,9 @@ impl Store {
         record.flows = moved(&self.accepted_flows, &before.flows);
         record.rollups = moved(&self.accepted_rollups, &before.rollups);
         drop(before);
+        if record == Record::default() {
+            return Ok(false);
+        }
         let count = |flows: bool| -> u64 {
             record.added.iter().filter(|meta| (meta.table == Table::Flows) == flows).map(|meta| meta.rows).sum()
         };

@@ -138,13 +138,19 @@ impl TableLog {
         }
     }
 
-    /// Publishes; writes what is new.
-    pub(crate) fn take(&mut self, update: &TableUpdate, disk: &Disk) -> Result<()> {
+    /// Publishes; true where it is new and waits for [`TableLog::flush`].
+    pub(crate) fn take(&mut self, update: &TableUpdate) -> bool {
         self.tables.apply(update);
-        if !self.note(update) {
-            return Ok(());
+        let is_new = self.note(update);
+        if is_new {
+            self.log.queue(update);
         }
-        self.log.append(update, disk)?;
+        is_new
+    }
+
+    /// Makes what was taken durable.
+    pub(crate) fn flush(&mut self, disk: &Disk) -> Result<()> {
+        self.log.flush(disk)?;
         if self.log.octets() > self.base_octets + GROWTH_OCTETS {
             self.rewrite(disk)?;
         }

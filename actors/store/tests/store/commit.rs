@@ -328,6 +328,7 @@ fn tables_are_published_again_at_the_start() {
             take(&mut store, StoreInput::Table(table.into()));
         }
     }
+    assert!(!store.commit().unwrap(), "no cursor moved");
     let written = std::fs::metadata(directory.path().join("tables")).unwrap().len();
     drop(store);
     let published = Arc::new(Tables::default());
@@ -341,6 +342,7 @@ fn tables_are_published_again_at_the_start() {
     let fresh = benocs_model::network::Services { generation: 1, rows: Vec::new() };
     let update = benocs_model::tables::TableUpdate::Services(Arc::new(fresh));
     take(&mut store, StoreInput::Table(update.into()));
+    store.commit().unwrap();
     assert!(published.services.load().rows.is_empty());
     assert!(
         std::fs::metadata(directory.path().join("tables")).unwrap().len() < written * 2,
