@@ -34,10 +34,10 @@ pub struct BadDomain {
 
 /// What a name belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Belongs<'a> {
-    Rule(&'a Rule),
+pub enum Belongs<'r, 'w> {
+    Rule(&'r Rule),
     /// A registered domain in wire form, or the name itself where nothing is registered.
-    Domain(&'a [u8]),
+    Domain(&'w [u8]),
 }
 
 /// Rules by domain, the most specific one first; later ones replace earlier ones.
@@ -67,7 +67,7 @@ impl ServiceRules {
     }
 
     /// Of a name in lower-case wire form; `None` for the root.
-    pub fn belongs<'a>(&'a self, wire: &'a [u8]) -> Option<Belongs<'a>> {
+    pub fn belongs<'r, 'w>(&'r self, wire: &'w [u8]) -> Option<Belongs<'r, 'w>> {
         let mut at = wire;
         while let [len, rest @ ..] = at {
             if *len == 0 {
