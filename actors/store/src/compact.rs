@@ -175,7 +175,7 @@ mod tests {
     fn snapshot(files: &[(i64, u64, u8)]) -> Snapshot {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::default();
-        let mut manifest = crate::manifest::Manifest::open(directory.path(), &disk).unwrap();
+        let mut manifest = crate::manifest::Manifest::open(directory.path(), &disk, false).unwrap();
         let zero = Span { min: 0, max: 0 };
         for (partition, rows, level) in files {
             let meta = FileMeta {

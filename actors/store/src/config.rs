@@ -25,6 +25,8 @@ pub struct Config {
     pub zstd_level: i32,
     /// zstd level of merged files.
     pub compact_zstd_level: i32,
+    /// Start although data files are missing or damaged; their rows are given up, each file is logged.
+    pub drop_damaged_files: bool,
     /// Questions answered at once; further ones wait.
     pub questions_max: usize,
     /// Threads that read files for one question; 0 is one per processor.
@@ -50,6 +52,7 @@ impl Default for Config {
             compact_rows_max: 1_500_000,
             zstd_level: 1,
             compact_zstd_level: 3,
+            drop_damaged_files: false,
             questions_max: 4,
             question_threads: 0,
             question_ms_max: 60_000,

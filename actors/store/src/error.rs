@@ -8,10 +8,12 @@ pub enum StoreError {
     Write { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{} is damaged at octet {offset} although records follow: restore it, or move it away to start empty", path.display())]
+    #[error("{} is damaged at octet {offset} although records follow: restore it, or move the whole folder away to start empty", path.display())]
     Damaged { path: PathBuf, offset: u64 },
-    #[error("data file {} {reason}: restore it, or remove its rows with `benocs store drop`", path.display())]
+    #[error("data file {} {reason}: restore it, or give its rows up with --set store.drop_damaged_files=true", path.display())]
     DataFile { path: PathBuf, reason: String },
+    #[error("{} is missing although there are {files} data files: restore it, or move the whole folder away to start empty", path.display())]
+    ManifestMissing { path: PathBuf, files: usize },
     #[error(
         "flow batches of log {log:#x} have a gap: expected {expected}, got {got}: the log before the store lost some"
     )]

@@ -165,7 +165,10 @@ pub(crate) fn footer(file: &DataFile) -> Result<ArrowReaderMetadata> {
         return Ok(footer);
     }
     let handle = open(&file.path)?;
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
+    // Where pages begin, so that those without a wanted row are not decompressed.
+    let options = ArrowReaderOptions::new()
+        .with_column_index_policy(PageIndexPolicy::Skip)
+        .with_offset_index_policy(PageIndexPolicy::Optional);
     let footer = ArrowReaderMetadata::load(&handle, options).map_err(|error| damaged(&file.path, &error))?;
     file.keep_footer(footer.clone());
     Ok(footer)

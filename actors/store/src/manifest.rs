@@ -151,6 +151,15 @@ impl DataFile {
         Self { meta, path, removed: AtomicBool::new(false), footer: Mutex::new(None) }
     }
 
+    /// Whether the file is there, as long as it should be.
+    fn check_present(&self) -> Result<(), String> {
+        match fs::metadata(&self.path) {
+            Ok(found) if found.len() == self.meta.octets => Ok(()),
+            Ok(found) => Err(format!("has {} octets where the manifest says {}", found.len(), self.meta.octets)),
+            Err(error) => Err(format!("is named by the manifest but cannot be opened ({error})")),
+        }
+    }
+
     pub(crate) fn footer(&self) -> Option<ArrowReaderMetadata> {
         self.footer.lock().clone()
     }
@@ -203,7 +212,7 @@ pub(crate) struct Manifest {
 const REWRITE_OCTETS: u64 = 4 << 20;
 
 impl Manifest {
-    pub(crate) fn open(root: &Path, disk: &Disk) -> Result<Self> {
+    pub(crate) fn open(root: &Path, disk: &Disk, drop_damaged: bool) -> Result<Self> {
         let path = root.join("manifest");
         let (log, records) = RecordLog::open::<Record>(&path)?;
         let mut files: BTreeMap<u64, FileMeta> = BTreeMap::new();
@@ -218,13 +227,35 @@ impl Manifest {
             rollups.extend(record.rollups);
             next_id = next_id.max(record.next_id);
         }
-        check_present(root, &files)?;
+        if next_id == 0 {
+            refuse_without_manifest(root, &path)?;
+        }
         remove_orphans(root, &files);
-        let files = files.into_iter().map(|(id, meta)| (id, Arc::new(DataFile::new(root, meta)))).collect();
+        let files: BTreeMap<u64, Arc<DataFile>> =
+            files.into_iter().map(|(id, meta)| (id, Arc::new(DataFile::new(root, meta)))).collect();
+        let mut damaged = Vec::new();
+        for file in files.values() {
+            match file.check_present() {
+                Err(reason) if drop_damaged => damaged.push((file.clone(), reason)),
+                Err(reason) => return Err(StoreError::DataFile { path: file.path.clone(), reason }),
+                Ok(()) if drop_damaged => {
+                    damaged.extend(crate::file::verify(file).map(|fault| (file.clone(), fault.reason)));
+                }
+                Ok(()) => {}
+            }
+        }
         let snapshot = Snapshot { files: Arc::new(files), flows, rollups };
         let published = Arc::new(ArcSwap::from_pointee(snapshot));
         let mut manifest = Self { root: root.to_owned(), log, next_id, published };
         manifest.rewrite_if_large(disk)?;
+        if !damaged.is_empty() {
+            for (file, reason) in &damaged {
+                let (path, rows) = (file.path.display(), file.meta.rows);
+                tracing::error!(%path, rows, %reason, "gave up a damaged data file and its rows");
+            }
+            let removed = damaged.iter().map(|(file, _)| file.meta.id).collect();
+            manifest.commit(Record { removed, ..Record::default() }, disk)?;
+        }
         Ok(manifest)
     }
 
@@ -286,17 +317,18 @@ impl Manifest {
     }
 }
 
-fn check_present(root: &Path, files: &BTreeMap<u64, FileMeta>) -> Result<()> {
-    for meta in files.values() {
-        let path = root.join(meta.relative_path());
-        let reason = match fs::metadata(&path) {
-            Ok(found) if found.len() == meta.octets => continue,
-            Ok(found) => format!("has {} octets where the manifest says {}", found.len(), meta.octets),
-            Err(error) => format!("is named by the manifest but cannot be opened ({error})"),
-        };
-        return Err(StoreError::DataFile { path, reason });
+/// More files than a first commit leaves when it dies.
+const ORPHANS_MAX: usize = 64;
+
+/// Without a manifest every file is an orphan: that many are no crash but a manifest that was lost.
+fn refuse_without_manifest(root: &Path, path: &Path) -> Result<()> {
+    let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
+    let partitions = Table::ALL.into_iter().flat_map(|table| entries(root.join(table.name())));
+    let files = partitions.flat_map(|partition| entries(partition.path())).count();
+    if files <= ORPHANS_MAX {
+        return Ok(());
     }
-    Ok(())
+    Err(StoreError::ManifestMissing { path: path.to_owned(), files })
 }
 
 /// Deletes what no commit names: a crash between a file's rename and its record leaves one.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use arrow::array::{AsArray as _, RecordBatch, UInt64Array};
+use arrow::array::{AsArray as _, BooleanArray, RecordBatch, UInt64Array};
 use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
 use benocs_model::count::Verdict;
 use benocs_model::flow::{Column, quality};
@@ -21,7 +21,7 @@ use benocs_model::question::{Answer, Ask, AskError, BoxFuture, DimensionInfo, Or
 use benocs_model::span;
 use benocs_model::tables::Tables;
 use benocs_runtime::metric;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowPredicateFn, ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowFilter};
 use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -410,12 +410,17 @@ fn columns(plan: &Plan, question: &Question, rollup: bool, tail: bool) -> Vec<&'
         names.push(Column::TenantSet.name());
     }
     for dimension in plan.keys.iter().copied().chain(scan::dimensions(&plan.filter)) {
-        match dimension.rollup_columns().filter(|_| rollup || tail) {
-            Some(columns) => names.extend(columns),
-            None => names.extend(dimension.columns().into_iter().map(Column::name)),
-        }
+        names.extend(needs(dimension, rollup || tail));
     }
     names
+}
+
+/// Columns that a dimension needs; beside rollups, the ones that both have.
+fn needs(dimension: &Dimension, as_rollup: bool) -> Vec<&'static str> {
+    match dimension.rollup_columns().filter(|_| as_rollup) {
+        Some(columns) => columns,
+        None => dimension.columns().into_iter().map(Column::name).collect(),
+    }
 }
 
 impl Run<'_> {
@@ -470,12 +475,15 @@ impl Sum<'_> {
             let names = columns(run.plan, run.question, rollup, task.is_tail);
             let mask = file::projection(&task.footer, &names);
             let handle = file::open(&task.file.path).map_err(failed)?;
-            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, task.footer.clone())
+            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, task.footer.clone())
                 .with_row_groups(vec![task.row_group])
                 .with_projection(mask)
-                .with_batch_size(BATCH_ROWS)
-                .build()
-                .map_err(|error| failed(file::damaged(&task.file.path, &error)))?;
+                .with_batch_size(BATCH_ROWS);
+            // Few rows pass a test of addresses: the other columns are decoded for those only.
+            if !rollup && scan::tests_addresses(&run.plan.filter) {
+                builder = builder.with_row_filter(self.row_filter(task));
+            }
+            let reader = builder.build().map_err(|error| failed(file::damaged(&task.file.path, &error)))?;
             for batch in reader {
                 let decoded = |error: arrow::error::ArrowError| {
                     failed(file::damaged(&task.file.path, &parquet::errors::ParquetError::from(error)))
@@ -488,6 +496,20 @@ impl Sum<'_> {
             }
         }
         Ok(())
+    }
+
+    fn row_filter(&self, task: &Task) -> RowFilter {
+        let run = self.run;
+        let tested = scan::dimensions(&run.plan.filter);
+        let names: Vec<&'static str> = tested.iter().flat_map(|dimension| needs(dimension, task.is_tail)).collect();
+        let mut condition = Condition::new(&run.plan.filter, &run.lookup);
+        let predicate = move |batch: RecordBatch| {
+            let mut keep = vec![true; batch.num_rows()];
+            condition.narrow(&batch, &mut keep);
+            Ok(BooleanArray::from(keep))
+        };
+        let mask = file::projection(&task.footer, &names);
+        RowFilter::new(vec![Box::new(ArrowPredicateFn::new(mask, predicate))])
     }
 
     fn check(&self) -> Result<(), AskError> {

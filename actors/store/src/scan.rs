@@ -163,6 +163,16 @@ pub(crate) fn may_match(filter: &Filter, group: &RowGroupMetaData) -> bool {
     }
 }
 
+/// True where a row must pass a test of an address that few pass.
+pub(crate) fn tests_addresses(filter: &Filter) -> bool {
+    match filter {
+        Filter::And(parts) => parts.iter().any(tests_addresses),
+        Filter::Or(parts) => parts.iter().all(tests_addresses),
+        Filter::Test(test) => !test.negated && matches!(test.dimension.source, Source::Address(_)),
+        Filter::All | Filter::Not(_) => false,
+    }
+}
+
 /// Address columns of which every matching row has one of these values.
 pub(crate) fn required_addresses(filter: &Filter) -> Vec<(&'static str, Vec<[u8; 16]>)> {
     match filter {

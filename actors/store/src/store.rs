@@ -81,7 +81,7 @@ impl Store {
 
     fn open_on(disk: Disk, root: &Path, config: Config, state: &State, tables: Arc<Tables>) -> anyhow::Result<Self> {
         disk::create_directory(root)?;
-        let manifest = Manifest::open(root, &disk)?;
+        let manifest = Manifest::open(root, &disk, config.drop_damaged_files)?;
         let snapshot = manifest.snapshot();
         let (index, rebuilt) = Index::open(state, &snapshot).context("cannot open the store's index")?;
         if rebuilt && !snapshot.files.is_empty() {

@@ -300,7 +300,11 @@ fn damage_is_found_and_named() {
     let mut store = open(directory.path());
     take(&mut store, flows(&rows, 0));
     store.commit().unwrap();
-    let file = store.snapshot().of(Table::Flows).next().unwrap().path.clone();
+    let (file, bad_rows) = {
+        let snapshot = store.snapshot();
+        let file = snapshot.of(Table::Flows).next().unwrap();
+        (file.path.clone(), file.meta.rows)
+    };
     let good = std::fs::read(&file).unwrap();
     let mut bad = good.clone();
     bad[good.len() / 3] ^= 0x10;
@@ -317,6 +321,35 @@ fn damage_is_found_and_named() {
     assert!(error.contains("named by the manifest"), "{error}");
     std::fs::write(&file, &good).unwrap();
     assert_eq!(counts(&open(directory.path())).0, 200);
+    // Given up on request, with the cursor where it was.
+    std::fs::write(&file, &bad).unwrap();
+    let forgiving = Config { drop_damaged_files: true, ..config() };
+    let store = try_open(directory.path(), forgiving).unwrap();
+    assert_eq!(store.snapshot().of(Table::Flows).map(|file| file.meta.rows).sum::<u64>() + bad_rows, 200);
+    assert_eq!(store.cursors(Stream::Flows), [(source(1), 1)].into());
+    drop(store);
+    assert!(open(directory.path()).verify().is_empty());
+}
+
+#[test]
+fn a_lost_manifest_is_no_reason_to_delete_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let rows = random_rows(8, 80);
+    let mut store = open(directory.path());
+    for (seq, row) in rows.chunks(1).enumerate() {
+        take(&mut store, flows(row, seq as u64));
+        store.commit().unwrap();
+    }
+    let files: Vec<_> = store.snapshot().files.values().map(|file| file.path.clone()).collect();
+    drop(store);
+    let manifest = directory.path().join("manifest");
+    let kept = std::fs::read(&manifest).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+    let error = format!("{:#}", try_open(directory.path(), config()).err().unwrap());
+    assert!(error.contains("is missing although there are 80 data files"), "{error}");
+    assert!(files.iter().all(|file| file.exists()));
+    std::fs::write(&manifest, kept).unwrap();
+    assert_eq!(open(directory.path()).snapshot().files.len(), 80);
 }
 
 #[test]
