@@ -14,6 +14,8 @@ mod sampling;
 mod sequence;
 mod sets;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod time;
 
 use std::net::SocketAddr;
@@ -96,8 +98,9 @@ impl Decoder {
     /// Counts a datagram that nothing could be read of; such a one makes no exporter known.
     fn refuse(&mut self, source: Address, cause: Cause) {
         self.counters.add(cause, 1);
-        if let Some(exporter) = self.shared.known(source) {
-            exporter.state.lock().stats.errors.add(cause, 1);
+        match self.shared.known(source) {
+            Some(exporter) => exporter.state.lock().stats.errors.add(cause, 1),
+            None => self.shared.refuse(cause),
         }
     }
 
@@ -110,7 +113,10 @@ impl Decoder {
             Some(exporter) => {
                 self.known.insert(address, exporter.clone());
             }
-            None => self.counters.add(Cause::ExporterLimit, 1),
+            None => {
+                self.counters.add(Cause::ExporterLimit, 1);
+                self.shared.refuse(Cause::ExporterLimit);
+            }
         }
         exporter
     }

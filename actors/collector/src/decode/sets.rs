@@ -62,15 +62,13 @@ impl Work<'_> {
             match (message.key.protocol, set.id) {
                 (Protocol::NetFlow9, netflow9::TEMPLATE_SET | netflow9::OPTIONS_TEMPLATE_SET) => {
                     let options = set.id == netflow9::OPTIONS_TEMPLATE_SET;
-                    for template in netflow9::Templates::new(set.body, options) {
-                        self.template(state, message, template);
-                    }
+                    let templates = netflow9::Templates::new(set.body, options);
+                    self.templates(state, message, templates);
                 }
                 (Protocol::Ipfix, ipfix::TEMPLATE_SET | ipfix::OPTIONS_TEMPLATE_SET) => {
                     let options = set.id == ipfix::OPTIONS_TEMPLATE_SET;
-                    for template in ipfix::Templates::new(set.body, options) {
-                        self.template(state, message, template);
-                    }
+                    let templates = ipfix::Templates::new(set.body, options);
+                    self.templates(state, message, templates);
                 }
                 (_, id) if id >= FIRST_DATA_SET => {
                     let found = self.data(state, message, id, set.body);
@@ -104,14 +102,14 @@ impl Work<'_> {
         let Some(domain) = domains.get(&message.key) else { return 0 };
         let Some(template) = domain.templates.get(&id) else { return 0 };
         let (rows, whole) = if template.layout.is_fixed() {
-            // Shorter than a record is padding (RFC 7011 3.3.1).
-            (Rows::new(body, template.layout.stride), body.len() >= template.layout.stride || body.len() < 4)
+            // What is left and shorter than a record is padding (RFC 7011 3.3.1).
+            (Rows::new(body, template.layout.stride), true)
         } else {
             let whole = template.layout.rewrite(body, self.rewritten);
             (Rows::new(self.rewritten, template.layout.stride), whole)
         };
         let count = rows.len() as u32;
-        let mut failed = u64::from(!whole);
+        let mut failed = u64::from(!whole || count == 0);
         let mut other = 0;
         match &template.kind {
             Kind::Flows(plan) => {
@@ -174,6 +172,22 @@ impl Work<'_> {
         });
         state.pending_octets += body.len();
         state.stats.pending_kept += 1;
+    }
+
+    fn templates<'t>(
+        &mut self,
+        state: &mut State,
+        message: &Message,
+        templates: impl Iterator<Item = Result<ipfix::Template<'t>, (Option<u16>, WireError)>>,
+    ) {
+        let mut any = false;
+        for template in templates {
+            any = true;
+            self.template(state, message, template);
+        }
+        if !any {
+            self.count(state, Cause::Empty, 1);
+        }
     }
 
     fn template(

@@ -57,6 +57,8 @@ pub struct Shared {
     registry: RwLock<Registry>,
     generation: AtomicU64,
     pending_octets: AtomicUsize,
+    /// Of datagrams that belong to no exporter.
+    refused: Mutex<Causes>,
 }
 
 #[derive(Default)]
@@ -210,6 +212,7 @@ impl Shared {
             registry: RwLock::new(Registry { next_id: first_id, ..Registry::default() }),
             generation: AtomicU64::new(1),
             pending_octets: AtomicUsize::new(0),
+            refused: Mutex::default(),
             config,
         };
         {
@@ -260,6 +263,15 @@ impl Shared {
     pub fn templates(&self) -> usize {
         let states: Vec<_> = self.registry.read().by_address.values().cloned().collect();
         states.iter().map(|state| state.state.lock().templates).sum()
+    }
+
+    /// What was counted of datagrams that belong to no known exporter.
+    pub fn refused(&self) -> Causes {
+        self.refused.lock().clone()
+    }
+
+    pub(crate) fn refuse(&self, cause: Cause) {
+        self.refused.lock().add(cause, 1);
     }
 
     fn exporter_state(&self, id: u32, address: Address, name: Option<String>) -> ExporterState {
