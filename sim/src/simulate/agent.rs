@@ -1,8 +1,8 @@
 //! The SNMP agent of one router: system, interfaces (RFC 2863), addresses (RFC 4293).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_snmp::agent::Agent;
@@ -11,7 +11,6 @@ use async_snmp::value::Value;
 use async_snmp::varbind::VarBind;
 use async_snmp::{Oid, oid};
 use bytes::Bytes;
-use parking_lot::RwLock;
 
 use super::Model;
 use super::network::{Connectivity, IfId, RouterId};
@@ -67,13 +66,16 @@ struct Handler {
 }
 
 impl Handler {
-    fn fresh(&self) -> parking_lot::RwLockReadGuard<'_, Tables> {
+    fn fresh(&self) -> RwLockReadGuard<'_, Tables> {
         let generation = self.state.generation.load(Ordering::Acquire);
-        if self.tables.read().generation != generation {
-            let entries = entries(&self.model, self.router, self.state.renumbered_by.load(Ordering::Acquire));
-            *self.tables.write() = Tables { generation, entries };
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        if tables.generation == generation {
+            return tables;
         }
-        self.tables.read()
+        drop(tables);
+        let entries = entries(&self.model, self.router, self.state.renumbered_by.load(Ordering::Acquire));
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Tables { generation, entries };
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn value(&self, entry: &Entry) -> Value {
