@@ -253,8 +253,8 @@ impl Running {
     /// What is due about once a second.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         self.keeper.publish(&self.shared);
+        self.log.settle()?;
         self.metrics.standing(&self.log.status(), &self.shared);
-        self.log.save()?;
         Ok(())
     }
 

@@ -8,17 +8,14 @@
 //! 20  first time_received   i64     UTC milliseconds
 //! 28  last time_received    i64
 //! 36  CRC-32 of all octets of the frame but these four   u32
-//! 40  payload: Arrow IPC stream of one record batch
+//! 40  payload, see [`super::pack`]
 //! ```
-//!
-//! The payload names its own columns, so that a newer program replays an older log.
 
 use arrow::array::{Int64Array, RecordBatch};
-use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamDecoder;
-use arrow::ipc::writer::StreamWriter;
 use benocs_model::flow::{Column, column};
+
+use super::pack;
 
 pub(crate) const HEADER_OCTETS: usize = 40;
 /// Far above any batch; a larger length is not one.
@@ -86,10 +83,7 @@ impl Header {
 pub(crate) fn encode(seq: u64, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<Header, ArrowError> {
     out.clear();
     out.resize(HEADER_OCTETS, 0);
-    let mut writer = StreamWriter::try_new(&mut *out, rows.schema_ref())?;
-    writer.write(rows)?;
-    writer.finish()?;
-    drop(writer);
+    pack::encode(rows, out)?;
     let (first_ms, last_ms) = received(rows);
     let payload_octets = u32::try_from(out.len() - HEADER_OCTETS)
         .ok()
@@ -102,11 +96,12 @@ pub(crate) fn encode(seq: u64, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<
 }
 
 /// The batch of a payload that [`Header::matches`].
-pub(crate) fn decode(payload: Vec<u8>) -> Result<RecordBatch, ArrowError> {
-    let mut decoder = StreamDecoder::new();
-    let mut buffer = Buffer::from_vec(payload);
-    let batch = decoder.decode(&mut buffer)?;
-    batch.ok_or_else(|| ArrowError::IpcError("no batch in the frame".to_owned()))
+pub(crate) fn decode(header: &Header, payload: &[u8]) -> Result<RecordBatch, ArrowError> {
+    let rows = pack::decode(payload)?;
+    if rows.num_rows() != header.rows as usize {
+        return Err(ArrowError::IpcError(format!("{} rows instead of {}", rows.num_rows(), header.rows)));
+    }
+    Ok(rows)
 }
 
 /// Range of `time_received`; zeros where there is no such column.

@@ -11,6 +11,7 @@
 
 mod append;
 mod frame;
+mod pack;
 mod read;
 mod segment;
 
@@ -215,6 +216,12 @@ impl LogHandle {
         if due { self.save() } else { Ok(()) }
     }
 
+    /// What is due about once a second: frees what the reader has passed, writes the cursors down.
+    pub fn settle(&self) -> Result<(), LogError> {
+        self.free();
+        self.save()
+    }
+
     /// Writes the cursors down where they changed; a lost write costs a replay, nothing else.
     pub fn save(&self) -> Result<(), LogError> {
         let (flows, rollups) = {
@@ -252,14 +259,15 @@ impl LogHandle {
         }
     }
 
-    /// Removes the segments before the one that holds the first batch that is not committed.
+    /// Removes the segments of which every batch is committed. What the reader still wants stays: after a
+    /// restart storage may know more than the cursors that were written down, and numbers have no gaps.
     fn free(&self) {
         let mut gone = Vec::new();
         {
             let mut state = self.shared.state.lock();
-            let committed = state.committed();
+            let done = state.committed().min(state.wanted);
             while let Some(end) = state.segments.keys().nth(1).copied()
-                && end <= committed
+                && end <= done
                 && let Some((first_seq, octets)) = state.segments.pop_first()
             {
                 state.octets -= octets;

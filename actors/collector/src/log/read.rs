@@ -120,7 +120,7 @@ impl Reader {
         if position.seq < end {
             self.position = Some(position);
         }
-        Ok(match payload.map(frame::decode) {
+        Ok(match payload.map(|payload| frame::decode(&header, &payload)) {
             Some(Ok(rows)) => rows,
             Some(Err(error)) => spoiled(seq, &error.to_string()),
             None => spoiled(seq, "its checksum is wrong"),
