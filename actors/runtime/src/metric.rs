@@ -59,5 +59,7 @@ pub const STORE_QUERY_SECONDS: &str = "benocs_store_query_seconds";
 
 pub const WEB_REQUESTS: &str = "benocs_web_requests_total";
 pub const LINK_BATCHES: &str = "benocs_link_batches_total";
+/// Batches that came again after a cut, or were sent again.
+pub const LINK_REPEATED: &str = "benocs_link_repeated_batches_total";
 /// Labels: peer. 1 where connected.
 pub const LINK_CONNECTED: &str = "benocs_link_connected";
