@@ -169,8 +169,7 @@ impl Accounts {
     /// Also ends the user's sessions and tokens.
     pub fn remove_user(&self, name: &str) -> anyhow::Result<bool> {
         let Some(user) = self.users.get::<User>(name.as_bytes())? else { return Ok(false) };
-        let administrators =
-            self.users.entries::<User>().filter(|(_, user)| user.role == Role::Administrator).count();
+        let administrators = self.users.entries::<User>().filter(|(_, user)| user.role == Role::Administrator).count();
         if user.role == Role::Administrator && administrators == 1 {
             bail!("{name} is the last administrator");
         }
@@ -232,17 +231,19 @@ impl Accounts {
         let csrf = password::random_secret();
         let session = Session { user: name.to_owned(), csrf: csrf.clone(), created_ms: now_ms, seen_ms: now_ms };
         self.sessions.put(&password::digest(&secret), &session)?;
-        let identity = Identity {
-            user: name.to_owned(),
-            role: user.role,
-            one_time_password: user.one_time,
-            csrf: Some(csrf),
-        };
+        let identity =
+            Identity { user: name.to_owned(), role: user.role, one_time_password: user.one_time, csrf: Some(csrf) };
         Ok(Opened { secret, identity })
     }
 
-    /// Whose session it is, if it still is one.
-    pub fn session(&self, secret: &str, lifetime: Lifetime, now_ms: i64) -> anyhow::Result<Option<Identity>> {
+    /// Whose session it is, if it still is one. Where `used`, somebody is there: it is not idle.
+    pub fn session(
+        &self,
+        secret: &str,
+        lifetime: Lifetime,
+        now_ms: i64,
+        used: bool,
+    ) -> anyhow::Result<Option<Identity>> {
         let key = password::digest(secret);
         let Some(mut session) = self.sessions.get::<Session>(&key)? else { return Ok(None) };
         let user = self.users.get::<User>(session.user.as_bytes())?;
@@ -250,7 +251,7 @@ impl Accounts {
             self.sessions.remove(&key)?;
             return Ok(None);
         };
-        if now_ms - session.seen_ms >= TOUCH_MS {
+        if used && now_ms - session.seen_ms >= TOUCH_MS {
             session.seen_ms = now_ms;
             self.sessions.put(&key, &session)?;
         }
@@ -384,19 +385,28 @@ mod tests {
     fn a_session_ends_when_idle_when_old_and_with_the_password() -> anyhow::Result<()> {
         let (accounts, _) = accounts()?;
         let secret = accounts.open_session("admin", LIFETIME, 0)?.secret;
-        assert!(accounts.session(&secret, LIFETIME, 599_999)?.is_some());
-        assert!(accounts.session(&secret, LIFETIME, 1_199_998)?.is_some());
-        assert!(accounts.session(&secret, LIFETIME, 1_800_000)?.is_none());
+        assert!(accounts.session(&secret, LIFETIME, 599_999, true)?.is_some());
+        assert!(accounts.session(&secret, LIFETIME, 1_199_998, true)?.is_some());
+        assert!(accounts.session(&secret, LIFETIME, 1_800_000, true)?.is_none());
         let secret = accounts.open_session("admin", LIFETIME, 0)?.secret;
         for now_ms in (0..3_600_000).step_by(300_000) {
-            assert!(accounts.session(&secret, LIFETIME, now_ms)?.is_some());
+            assert!(accounts.session(&secret, LIFETIME, now_ms, true)?.is_some());
         }
-        assert!(accounts.session(&secret, LIFETIME, 3_600_000)?.is_none());
+        assert!(accounts.session(&secret, LIFETIME, 3_600_000, true)?.is_none());
         let kept = accounts.open_session("admin", LIFETIME, 0)?.secret;
         let ended = accounts.open_session("admin", LIFETIME, 0)?.secret;
         accounts.set_password("admin", "another password", Some(&kept), 1)?;
-        assert!(accounts.session(&kept, LIFETIME, 1)?.is_some());
-        assert!(accounts.session(&ended, LIFETIME, 1)?.is_none());
+        assert!(accounts.session(&kept, LIFETIME, 1, true)?.is_some());
+        assert!(accounts.session(&ended, LIFETIME, 1, true)?.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_look_at_a_session_does_not_prolong_it() -> anyhow::Result<()> {
+        let (accounts, _) = accounts()?;
+        let secret = accounts.open_session("admin", LIFETIME, 0)?.secret;
+        assert!(accounts.session(&secret, LIFETIME, 500_000, false)?.is_some());
+        assert!(accounts.session(&secret, LIFETIME, 600_000, false)?.is_none());
         Ok(())
     }
 

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use crate::accounts::{Accounts, Lifetime};
 use crate::audit::Audit;
 use crate::config::Config;
+use crate::error::ApiError;
 use crate::guard::Places;
 use crate::lockout::Lockout;
 use crate::metrics::Metrics;
@@ -230,6 +231,7 @@ fn bind(shared: &web::Data<Shared>, tls: rustls::ServerConfig) -> anyhow::Result
         App::new()
             .app_data(data.clone())
             .app_data(web::PayloadConfig::new(limit))
+            .app_data(web::QueryConfig::default().error_handler(|error, _| ApiError::wrong(error.to_string()).into()))
             .wrap(from_fn(guard::outer))
             .service(web::scope(api::PREFIX).configure(api::configure).wrap(from_fn(guard::inner)))
             .route("/{path:.*}", web::get().to(assets::serve))
@@ -263,9 +265,8 @@ fn bind(shared: &web::Data<Shared>, tls: rustls::ServerConfig) -> anyhow::Result
         .shutdown_timeout(1)
         .disable_signals();
         for address in &config.redirect_listen {
-            redirect = redirect
-                .bind(address)
-                .with_context(|| format!("cannot listen on {address} (web.redirect_listen)"))?;
+            redirect =
+                redirect.bind(address).with_context(|| format!("cannot listen on {address} (web.redirect_listen)"))?;
         }
         redirect_addresses = redirect.addrs();
         let redirect = redirect.run();
@@ -284,8 +285,7 @@ fn bind(shared: &web::Data<Shared>, tls: rustls::ServerConfig) -> anyhow::Result
 
 /// RFC 9110 15.4.9. The host is the client's own word, and is held to be a host.
 fn redirect(request: &HttpRequest, port: u16) -> HttpResponse {
-    let info = request.connection_info();
-    let Some(host) = host_of(info.host()) else {
+    let Some(host) = guard::host(request).as_deref().and_then(host_of) else {
         return HttpResponse::BadRequest().finish();
     };
     let port = if port == 443 { String::new() } else { format!(":{port}") };

@@ -12,6 +12,9 @@ struct Dist;
 /// The file of a path; a path without a dot is a page of the application, which `index.html` is.
 pub async fn serve(request: HttpRequest) -> HttpResponse {
     let path = request.path().trim_start_matches('/');
+    if path.starts_with("api/") {
+        return missing();
+    }
     let application = path.is_empty() || !path.rsplit('/').next().is_some_and(|name| name.contains('.'));
     let name = if application { "index.html" } else { path };
     if name.ends_with(".br") || name.ends_with(".gz") {

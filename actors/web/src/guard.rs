@@ -11,6 +11,8 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, header};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, ResponseError as _, web};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
 use subtle::ConstantTimeEq as _;
 
 use crate::accounts::{Identity, Role};
@@ -57,6 +59,30 @@ impl Caller {
     pub fn is(&self, role: Role) -> bool {
         self.identity.role >= role
     }
+}
+
+/// A request's body, of at most [`crate::Config::body_octets_max`].
+#[derive(Debug)]
+pub struct Octets(pub web::Bytes);
+
+impl FromRequest for Octets {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let octets = web::Bytes::from_request(request, payload);
+        octets
+            .map(|read| {
+                read.map(Self).map_err(|error| ApiError::new(error.error_response().status(), error.to_string()))
+            })
+            .boxed_local()
+    }
+}
+
+/// What the client calls this server: the Host header, or HTTP/2's authority. No proxy's word.
+pub fn host(request: &HttpRequest) -> Option<String> {
+    let header = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
+    header.or_else(|| request.uri().authority().map(|authority| authority.as_str())).map(str::to_owned)
 }
 
 pub fn address(request: &HttpRequest) -> String {
@@ -146,9 +172,9 @@ fn same_origin(request: &ServiceRequest) -> Result<(), ApiError> {
         return Err(ApiError::forbidden("requests from other sites are refused"));
     }
     let Some(origin) = text("origin") else { return Ok(()) };
-    let host = request.connection_info().host().to_owned();
-    match origin.strip_prefix("https://") {
-        Some(origin) if origin.eq_ignore_ascii_case(&host) => Ok(()),
+    let host = host(request.request());
+    match (origin.strip_prefix("https://"), host) {
+        (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(&host) => Ok(()),
         _ => Err(ApiError::forbidden("requests from other sites are refused")),
     }
 }
@@ -161,7 +187,7 @@ fn identify(shared: &Shared, request: &ServiceRequest) -> Result<Identity, ApiEr
         return shared.accounts.token(secret.trim(), now_ms)?.ok_or_else(ApiError::unauthorized);
     }
     let cookie = request.cookie(COOKIE).ok_or_else(ApiError::unauthorized)?;
-    let identity = shared.accounts.session(cookie.value(), shared.lifetime, now_ms)?;
+    let identity = shared.accounts.session(cookie.value(), shared.lifetime, now_ms, true)?;
     let identity = identity.ok_or_else(ApiError::unauthorized)?;
     if request.method() != Method::GET {
         let sent = request.headers().get(CSRF).map(|value| value.as_bytes()).unwrap_or_default();

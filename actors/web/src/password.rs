@@ -53,9 +53,8 @@ pub fn objection(name: &str, password: &str) -> Option<String> {
 pub fn random_password() -> String {
     const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
     let mut random = rand::rng();
-    let groups: Vec<String> = (0..4)
-        .map(|_| (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect())
-        .collect();
+    let groups: Vec<String> =
+        (0..4).map(|_| (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()).collect();
     groups.join("-")
 }
 

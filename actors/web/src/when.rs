@@ -58,7 +58,9 @@ mod tests {
         assert_eq!(parse(&json!("-10m"), now), Some(now - 600_000));
         assert_eq!(parse(&json!("2023-11-14T22:13:20Z"), now), Some(now));
         assert_eq!(parse(&json!("2023-11-14T23:13:20+01:00"), now), Some(now));
-        for wrong in [json!("-m"), json!("-5y"), json!("yesterday"), json!(null), json!("-9223372036854775807d"), json!("-5ü")] {
+        for wrong in
+            [json!("-m"), json!("-5y"), json!("yesterday"), json!(null), json!("-9223372036854775807d"), json!("-5ü")]
+        {
             assert_eq!(parse(&wrong, now), None, "{wrong}");
         }
         assert_eq!(text(now), "2023-11-14T22:13:20Z");

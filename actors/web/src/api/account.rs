@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::accounts::{Identity, Role};
 use crate::actor::Shared;
 use crate::error::ApiError;
-use crate::guard::{self, COOKIE, Caller};
+use crate::guard::{self, COOKIE, Caller, Octets};
 use crate::when;
 
 type Reply = Result<HttpResponse, ApiError>;
@@ -40,8 +40,8 @@ struct Login {
 }
 
 /// Wrong user and wrong password answer alike, and as late.
-pub async fn login(shared: web::Data<Shared>, request: HttpRequest, octets: web::Bytes) -> Reply {
-    let Login { user, password } = body(&octets)?;
+pub async fn login(shared: web::Data<Shared>, request: HttpRequest, octets: Octets) -> Reply {
+    let Login { user, password } = body(&octets.0)?;
     if user.len() > 64 {
         return Err(ApiError::wrong("a user's name has at most 64 octets"));
     }
@@ -76,9 +76,7 @@ pub async fn login(shared: web::Data<Shared>, request: HttpRequest, octets: web:
     let opened = shared.accounts.open_session(&user, shared.lifetime, when::now_ms())?;
     shared.audit.write(&user, &address, "login", opened.identity.role.name());
     let age_s = shared.lifetime.absolute_ms / 1000;
-    Ok(HttpResponse::Ok()
-        .cookie(guard::session_cookie(opened.secret, age_s))
-        .json(profile(&opened.identity, &shared)))
+    Ok(HttpResponse::Ok().cookie(guard::session_cookie(opened.secret, age_s)).json(profile(&opened.identity, &shared)))
 }
 
 pub async fn logout(shared: web::Data<Shared>, request: HttpRequest, caller: Caller) -> Reply {
@@ -100,13 +98,8 @@ struct Password {
     new: String,
 }
 
-pub async fn password(
-    shared: web::Data<Shared>,
-    request: HttpRequest,
-    caller: Caller,
-    octets: web::Bytes,
-) -> Reply {
-    let Password { old, new } = body(&octets)?;
+pub async fn password(shared: web::Data<Shared>, request: HttpRequest, caller: Caller, octets: Octets) -> Reply {
+    let Password { old, new } = body(&octets.0)?;
     let Caller { identity: Identity { user, .. }, address } = caller;
     if let Some(objection) = crate::password::objection(&user, &new) {
         return Err(ApiError::wrong(objection));
@@ -157,8 +150,8 @@ struct NewToken {
     days: u32,
 }
 
-pub async fn create_token(shared: web::Data<Shared>, caller: Caller, octets: web::Bytes) -> Reply {
-    let NewToken { label, role, days } = body(&octets)?;
+pub async fn create_token(shared: web::Data<Shared>, caller: Caller, octets: Octets) -> Reply {
+    let NewToken { label, role, days } = body(&octets.0)?;
     if !(1..=3660).contains(&days) {
         return Err(ApiError::wrong("a token lives 1 to 3660 days"));
     }
@@ -196,8 +189,8 @@ struct NewUser {
     role: Role,
 }
 
-pub async fn create_user(shared: web::Data<Shared>, caller: Caller, octets: web::Bytes) -> Reply {
-    let NewUser { name, password, role } = body(&octets)?;
+pub async fn create_user(shared: web::Data<Shared>, caller: Caller, octets: Octets) -> Reply {
+    let NewUser { name, password, role } = body(&octets.0)?;
     let accounts = shared.accounts.clone();
     let new = name.clone();
     let created = web::block(move || accounts.create_user(&new, &password, role, when::now_ms())).await?;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::account::body;
 use crate::actor::Shared;
 use crate::error::ApiError;
-use crate::guard::{Caller, Place};
+use crate::guard::{Caller, Octets, Place};
 use crate::when;
 
 type Reply = Result<HttpResponse, ApiError>;
@@ -90,8 +90,8 @@ impl Drop for Abort {
     }
 }
 
-pub async fn query(shared: web::Data<Shared>, request: HttpRequest, caller: Caller, octets: web::Bytes) -> Reply {
-    let question = question(&octets, &shared)?;
+pub async fn query(shared: web::Data<Shared>, request: HttpRequest, caller: Caller, octets: Octets) -> Reply {
+    let question = question(&octets.0, &shared)?;
     let user = caller.identity.user;
     let Some(_place) = shared.queries.take(&user) else {
         return Err(ApiError::busy("too many questions at once: wait for one to be answered", 1));
@@ -124,16 +124,14 @@ pub async fn query(shared: web::Data<Shared>, request: HttpRequest, caller: Call
     Ok(HttpResponse::Ok().json(Named { answer: &answer, labels }))
 }
 
+/// What is answered already needs no cancelling: that is no error.
 pub async fn cancel(shared: web::Data<Shared>, caller: Caller, id: web::Path<String>) -> Reply {
     let key = (caller.identity.user, id.into_inner());
     let running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-    match running.get(&key) {
-        Some(cancelled) => {
-            cancelled.notify_one();
-            Ok(HttpResponse::NoContent().finish())
-        }
-        None => Err(ApiError::missing("no such question is running")),
+    if let Some(cancelled) = running.get(&key) {
+        cancelled.notify_one();
     }
+    Ok(HttpResponse::NoContent().finish())
 }
 
 fn asn_dimensions(shared: &Shared) -> Vec<DimensionInfo> {
@@ -225,12 +223,7 @@ pub async fn complete(shared: web::Data<Shared>, caller: Caller, asked: web::Que
 }
 
 /// Values of a dimension; AS numbers are found by name too.
-async fn values(
-    shared: &Shared,
-    dimension: String,
-    text: String,
-    limit: usize,
-) -> Result<Vec<Candidate>, ApiError> {
+async fn values(shared: &Shared, dimension: String, text: String, limit: usize) -> Result<Vec<Candidate>, ApiError> {
     let text: String = text.chars().take(200).collect();
     let is_asn = asn_dimensions(shared).iter().any(|known| known.name == dimension);
     let names = shared.engines.tables.as_names.load_full();
@@ -331,7 +324,7 @@ async fn next_event(live: &mut Live) -> Option<String> {
         let now_ms = when::now_ms();
         if let Some(secret) = &live.session {
             let accounts = &live.shared.accounts;
-            accounts.session(secret, live.shared.lifetime, now_ms).ok().flatten()?;
+            accounts.session(secret, live.shared.lifetime, now_ms, false).ok().flatten()?;
         }
         let newest = (live.shared.engines.newest)();
         live.quiet += 1;

@@ -53,9 +53,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/me", web::get().to(account::me))
         .route("/password", web::post().to(account::password))
         .service(
-            web::resource("/tokens")
-                .route(web::get().to(account::tokens))
-                .route(web::post().to(account::create_token)),
+            web::resource("/tokens").route(web::get().to(account::tokens)).route(web::post().to(account::create_token)),
         )
         .route("/tokens/{id}", web::delete().to(account::remove_token))
         .service(
@@ -89,8 +87,7 @@ mod tests {
                 described.insert((method.to_uppercase(), path.clone()));
             }
         }
-        let served: BTreeSet<_> =
-            ROUTES.iter().map(|route| (route.method.to_owned(), route.path.to_owned())).collect();
+        let served: BTreeSet<_> = ROUTES.iter().map(|route| (route.method.to_owned(), route.path.to_owned())).collect();
         assert_eq!(described, served);
         Ok(())
     }

@@ -376,8 +376,10 @@ pub fn status() -> Value {
                 .to_owned()
         },
     };
-    let lossy = "2,113 records were lost in 24 h, by its sequence numbers: look for drops between router and collector.";
-    let unknown = "It does not say its sampling rate: its traffic counts as 1:1. Set `sampling` for it, or export options.";
+    let lossy =
+        "2,113 records were lost in 24 h, by its sequence numbers: look for drops between router and collector.";
+    let unknown =
+        "It does not say its sampling rate: its traffic counts as 1:1. Set `sampling` for it, or export options.";
     let status = Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         role: "all".to_owned(),

@@ -67,12 +67,13 @@ export interface Completion {
 }
 
 export class ApiError extends Error {
-  constructor(
-    message: string,
-    readonly status: number,
-    readonly at?: number,
-  ) {
+  readonly status: number;
+  readonly at?: number;
+
+  constructor(message: string, status: number, at?: number) {
     super(message);
+    this.status = status;
+    this.at = at;
   }
 }
 

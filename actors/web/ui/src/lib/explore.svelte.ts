@@ -58,14 +58,14 @@ export class Explore {
     this.#abort = abort;
     const view = this.view;
     const now = Date.now() + app.skew;
-    const { from, to } = time.bounds(view.range, now);
+    const { from, to } = time.aligned(time.bounds(view.range, now));
     const order = fieldOf(view.measure);
-    const base = { from_ms: Math.floor(from), to_ms: Math.ceil(to), filter: view.filter, order };
+    const base = { from_ms: from, to_ms: to, filter: view.filter, order };
     this.loading = true;
     this.error = null;
     const sankey = view.chart === 'sankey' && view.by.length >= 2;
     const keys = sankey ? [view.focus] : view.by;
-    const wide = Math.ceil(to) - Math.floor(from);
+    const wide = to - from;
     try {
       const [paths, series, previous, presence] = await Promise.all([
         sankey ? api.query({ ...base, by: view.by, limit: PATHS_MAX }, abort.signal) : null,
@@ -96,19 +96,17 @@ export class Explore {
 
   /** The series behind chart and table. */
   data = $derived(
-    this.shown && this.series
-      ? table(this.series, this.shown.view.measure, { from: this.shown.from, to: this.shown.to }, this.presence)
-      : null,
+    this.shown && this.series ? table(this.series, this.shown.view.measure, this.presence) : null,
   );
 
   /** Mean rates of this period and the one before, each over the time that has data. */
   summary = $derived.by(() => {
     if (!this.shown || !this.series || !this.data) return null;
-    const { view, from, to } = this.shown;
+    const { view } = this.shown;
     const field = fieldOf(view.measure);
     const now = rateOf(this.series.totals[field], this.data.covered, view.measure);
     if (!this.previous) return { now, before: 0 };
-    const earlier = table(this.previous, view.measure, { from: from - (to - from), to: from }, null);
+    const earlier = table(this.previous, view.measure, null);
     return { now, before: rateOf(this.previous.totals[field], earlier.covered, view.measure) };
   });
 }

@@ -45,7 +45,7 @@ export function change(now: number, before: number): string {
   return `${part > 0 ? '+' : '−'}${Math.abs(part) >= 10 ? `${Math.round(Math.abs(part))} times` : percent(Math.abs(part))}`;
 }
 
-export function duration(ms: number): string {
+export function duration(ms: number, coarse = false): string {
   const units: [string, number][] = [
     ['d', 86_400_000],
     ['h', 3_600_000],
@@ -56,7 +56,7 @@ export function duration(ms: number): string {
     if (ms < size && unit !== 's') continue;
     const whole = Math.floor(ms / size);
     const next = units[index + 1];
-    const rest = next && whole < 10 ? Math.floor((ms - whole * size) / next[1]) : 0;
+    const rest = next && whole < 10 && !coarse ? Math.floor((ms - whole * size) / next[1]) : 0;
     return rest && next ? `${whole} ${unit} ${rest} ${next[0]}` : `${whole} ${unit}`;
   }
   return '0 s';

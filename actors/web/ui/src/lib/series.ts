@@ -3,7 +3,7 @@
 
 import type { Answer, Cell, Sums } from './api';
 import type { Measure } from './format';
-import { keyOf } from './names';
+import { keyOf } from './names.ts';
 
 export interface Series {
   key: string;
@@ -45,7 +45,7 @@ export function rateOf(sum: number, ms: number, measure: Measure): number {
   return ms > 0 ? (sum * FACTOR[measure] * 1000) / ms : 0;
 }
 
-export function table(answer: Answer, measure: Measure, asked: { from: number; to: number }, presence: Answer | null): Table {
+export function table(answer: Answer, measure: Measure, presence: Answer | null): Table {
   const field = FIELD[measure];
   const width = answer.resolution_ms || 300_000;
   const timeAt = answer.columns.indexOf('time');
@@ -53,12 +53,14 @@ export function table(answer: Answer, measure: Measure, asked: { from: number; t
   const keysAt = answer.columns.map((_, index) => index).filter((index) => index !== timeAt && index < answer.columns.length - 3);
   const firstTime = answer.rows.length ? Date.parse(String(answer.rows[0]?.[timeAt])) : (answer.other_series?.[0]?.[0] ?? 0);
   const phase = ((firstTime % width) + width) % width;
-  const start = Math.floor((asked.from - phase) / width) * width + phase;
-  const end = Math.min(asked.to, answer.newest_ms ?? asked.to);
+  // What was answered may be wider than what was asked: whole windows of a rollup.
+  const { from_ms: from, to_ms: to } = answer;
+  const start = Math.floor((from - phase) / width) * width + phase;
+  const end = Math.min(to, answer.newest_ms ?? to);
   const times: number[] = [];
   for (let time = start; time < end; time += width) times.push(time);
   const index = new Map(times.map((time, at) => [time, at]));
-  const seconds = times.map((time) => Math.max(0, Math.min(time + width, end) - Math.max(time, asked.from)) / 1000);
+  const seconds = times.map((time) => Math.max(0, Math.min(time + width, end) - Math.max(time, from)) / 1000);
 
   const found = new Map<string, { values: Cell[]; sums: Map<number, number> }>();
   const live = new Set<number>();

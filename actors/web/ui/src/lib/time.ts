@@ -36,6 +36,12 @@ export function bounds(range: Range, now: number): { from: number; to: number } 
   return from < to ? { from, to } : { from: to - 60_000, to };
 }
 
+/** To whole windows of what answers: minutes, or five of them for longer ranges. */
+export function aligned({ from, to }: { from: number; to: number }): { from: number; to: number } {
+  const unit = to - from > 3 * 3_600_000 ? 300_000 : 60_000;
+  return { from: Math.floor(from / unit) * unit, to: Math.ceil(to / unit) * unit };
+}
+
 export const isRelative = (range: Range) => range.to === 'now';
 
 export function title(range: Range): string {
