@@ -41,6 +41,8 @@ struct Part {
     last: i64,
     packets: u64,
     octets: u64,
+    /// Only where it enters, as if nobody else exported it.
+    entry_only: bool,
 }
 
 pub struct Engine {
@@ -59,6 +61,7 @@ pub struct Engine {
     per_s: f64,
     owed: f64,
     sampled: bool,
+    sampling: u32,
     keep_windows: bool,
     faults: Vec<(i64, RouterId, FaultKind)>,
     pending_faults: Vec<(Fault, RouterId)>,
@@ -106,6 +109,7 @@ impl Engine {
             per_s: config.conversations_per_s.unwrap_or(config.scale.conversations_per_s()),
             owed: 0.0,
             sampled: sampling > 1,
+            sampling,
             keep_windows: config.truth.is_some() || config.start_ms.is_some(),
             faults: Vec::new(),
             pending_faults,
@@ -132,12 +136,15 @@ impl Engine {
                 // Nobody asked for its name.
                 flow.key.service = None;
                 flow.last = flow.first.max(at_ms + 10);
+                // Enough that sampling does not miss it.
+                let times = (20 * u64::from(self.sampling) * u64::from(self.sampled)).div_ceil(flow.packets).max(1);
                 let part = Part {
                     first: flow.first,
                     last: flow.last,
-                    packets: flow.packets,
-                    octets: flow.octets,
+                    packets: flow.packets * times,
+                    octets: flow.octets * times,
                     flow: Arc::new(flow),
+                    entry_only: true,
                 };
                 self.export(vec![part], self.start_ms, true, &mut second);
             }
@@ -225,7 +232,7 @@ impl Engine {
             let number = self.next_part;
             self.next_part += 1;
             self.queue.push(Reverse((last, number)));
-            self.parts.insert(number, Part { flow: flow.clone(), first, last, packets, octets });
+            self.parts.insert(number, Part { flow: flow.clone(), first, last, packets, octets, entry_only: false });
         }
     }
 
@@ -235,7 +242,7 @@ impl Engine {
         for entry in [true, false] {
             for part in &parts {
                 for (nth, hop) in part.flow.hops.iter().enumerate() {
-                    if (nth == 0) != entry {
+                    if (nth == 0) != entry || part.entry_only && nth > 0 {
                         continue;
                     }
                     let exporter = &mut self.exporters[hop.router];

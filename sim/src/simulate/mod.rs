@@ -276,6 +276,10 @@ pub fn run(config: Config) -> anyhow::Result<Report> {
         let mut engine = Engine::new(&config, model.clone(), shared, start_ms)?;
         let mut report = Report::default();
         drive(&config, &mut engine, &mut senders, &mut tap, &mut report)?;
+        if bgp.is_some() && senders.is_some() {
+            // The last flows are still being joined with the routes.
+            config.stop.wait_until(Instant::now() + 2 * SETTLE);
+        }
         anyhow::Ok((engine, report))
     })();
     feeds.stop();
@@ -443,8 +447,8 @@ struct Senders {
 }
 
 /// Datagrams that may follow each other at once; a receiver's buffer takes more.
-const BURST: usize = 128;
-const PAUSE: Duration = Duration::from_millis(2);
+const BURST: usize = 64;
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Senders {
     fn new(network: &Network, flows: &str, sflow: &str) -> anyhow::Result<Self> {
