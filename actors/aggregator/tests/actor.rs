@@ -42,7 +42,7 @@ async fn next(receiver: &async_channel::Receiver<StoreInput>) -> RollupBatch {
 }
 
 fn run(test: impl Future<Output = ()>) {
-    actix::System::new().block_on(test);
+    benocs_runtime::block_on(test);
 }
 
 #[test]

@@ -27,6 +27,7 @@ use benocs_model::tables::Tables;
 
 use crate::config::Config;
 use crate::coverage::{Coverage, Limits};
+use crate::exits::Exits;
 use crate::reference::{PortInfo, Reference, SiteId, Step};
 
 /// Routers that are asked one after the other where traffic leaves.
@@ -83,6 +84,8 @@ struct Row {
     entry: Option<SiteId>,
     exit: Option<SiteId>,
     exit_interface: Option<u32>,
+    /// In the table of the router where it leaves.
+    exit_path: Option<u64>,
     src_as: u32,
     handover_as: u32,
     next_as: u32,
@@ -108,6 +111,7 @@ impl Row {
         entry: None,
         exit: None,
         exit_interface: None,
+        exit_path: None,
         src_as: 0,
         handover_as: 0,
         next_as: 0,
@@ -239,6 +243,7 @@ pub struct Joiner {
     reference: Reference,
     built: Option<Built>,
     coverage: Coverage,
+    exits: Exits,
     vantages: Vantages,
     paths: AHashMap<u64, PathInfo>,
     paths_max: usize,
@@ -359,6 +364,7 @@ impl Joiner {
             reference: Reference::default(),
             built: None,
             coverage: Coverage::new(limits, fixed),
+            exits: Exits::default(),
             vantages: Vantages::default(),
             paths: AHashMap::new(),
             paths_max: config.paths_max,
@@ -407,6 +413,9 @@ impl Joiner {
             _ => true,
         };
         if due {
+            if self.built.as_ref().is_none_or(|built| built.tables.1 != interfaces.generation) {
+                self.exits.clear();
+            }
             let at = Instant::now();
             self.reference = Reference::new(&network, &interfaces, view.next_hops(), local_as);
             self.coverage.refresh(&mut self.reference);
@@ -486,6 +495,7 @@ impl Joiner {
             let Some(first) = members.first() else { continue };
             let site = rows[*first as usize].site;
             let vantage = self.vantages.of(site, &self.reference, view);
+            let router = self.reference.get(site).router;
             let mut lookup =
                 Lookup { view, reference: &mut self.reference, paths: &mut self.paths, new_paths: &mut *new_paths };
 
@@ -495,7 +505,13 @@ impl Joiner {
             for (at, route) in members.iter().zip(found.iter()) {
                 let row = &mut rows[*at as usize];
                 match lookup.view.get(*route) {
-                    Some(route) => lookup.destination(row, input, *at as usize, &route),
+                    Some(route) => {
+                        lookup.destination(row, input, *at as usize, &route);
+                        let own = route.provenance == Provenance::Router && row.out_port.boundary == Boundary::External;
+                        if let (true, Some(router), Some(interface)) = (own, router, row.out_port.interface) {
+                            self.exits.learn(router, route.path_hash, row.next_as, interface);
+                        }
+                    }
                     None => lookup.destination_of_record(row, input, *at as usize),
                 }
                 if let Some(router) = lookup.leave(row, input.out_if.get(*at as usize)) {
@@ -542,6 +558,7 @@ impl Joiner {
                     let Some(route) = route else { continue };
                     let path = lookup.path(&route);
                     row.next_as = lookup.or_own(path.first_as);
+                    row.exit_path = Some(route.path_hash);
                     match lookup.reference.step(site, path.next_hop) {
                         Step::Leaves { site, interface, ambiguous } => {
                             row.exit = Some(site);
@@ -564,7 +581,12 @@ impl Joiner {
     fn finish_exits(&mut self) {
         for row in &mut self.scratch.rows {
             if let (Some(site), None) = (row.exit, row.exit_interface) {
-                row.exit_interface = self.reference.interface_to(site, row.next_as);
+                let learnt = self
+                    .reference
+                    .get(site)
+                    .router
+                    .and_then(|router| self.exits.find(router, row.exit_path, row.next_as));
+                row.exit_interface = learnt.or_else(|| self.reference.interface_to(site, row.next_as));
             }
             if row.exit.is_none() || row.exit_interface.is_none() {
                 row.quality |= quality::EGRESS_UNKNOWN;

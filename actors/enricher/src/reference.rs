@@ -117,7 +117,7 @@ impl Reference {
         for row in interfaces.rows.iter().filter(|row| row.valid_to.is_none()) {
             let site = self.site(row.exporter);
             let boundary = Boundary::from_code(row.boundary).unwrap_or(Boundary::Unknown);
-            let info = PortInfo { interface: Some(row.id), boundary, ..PortInfo::UNKNOWN };
+            let info = PortInfo { interface: Some(row.id), boundary, neighbour: row.remote_as, ..PortInfo::UNKNOWN };
             self.ports.insert((row.exporter, row.if_index), info);
             for (address, len) in &row.addresses {
                 let owner = *self.site_of.entry(*address).or_insert(site);
@@ -155,7 +155,7 @@ impl Reference {
         }
     }
 
-    /// Whose AS is behind an interface: who configuration says, else the one AS whose next hops lie in its subnet.
+    /// Whose AS is behind an interface: who the inventory says, else the one AS whose next hops lie in its subnet.
     fn add_neighbours(&mut self, network: &Network, bgp_next_hops: impl Iterator<Item = (Address, u32)>) {
         let mut seen: AHashMap<(Address, u32), Option<u32>> = AHashMap::new();
         for (next_hop, asn) in bgp_next_hops {
@@ -173,7 +173,7 @@ impl Reference {
         }
         for (port, asn) in seen {
             if let Some(info) = self.ports.get_mut(&port) {
-                info.neighbour = asn;
+                info.neighbour = info.neighbour.or(asn);
             }
         }
         for neighbour in &network.neighbours {
@@ -368,6 +368,17 @@ mod tests {
         let two = reference.site(address("10.0.0.2"));
         assert_eq!(reference.interface_to(two, 64520), Some(4));
         assert_eq!(reference.interface_to(two, 64511), None);
+    }
+
+    #[test]
+    fn a_description_names_the_neighbour_before_next_hops_do() {
+        let described =
+            Interface { remote_as: Some(64599), ..interface(1, "10.0.0.1", 1, Boundary::External, "192.0.2.1", 30) };
+        let interfaces = Interfaces { generation: 1, rows: vec![described] };
+        let next_hops = [(address("192.0.2.2"), 64511)];
+        let reference = Reference::new(&Network::default(), &interfaces, next_hops.into_iter(), Some(64500));
+        assert_eq!(reference.port(address("10.0.0.1"), 1).neighbour, Some(64599));
+        assert_eq!(reference.own_as(), 64500, "the speaker's, where no table names one");
     }
 
     #[test]
