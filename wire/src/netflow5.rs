@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_cut_datagram_gives_its_whole_records() {
-        let mut input = vec![0; 24 + 3 * RECORD_LEN];
+        let mut input = [0; 24 + 3 * RECORD_LEN];
         (input[1], input[3]) = (5, 3);
         for len in 0..input.len() {
             match parse(&input[..len]) {

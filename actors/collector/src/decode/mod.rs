@@ -92,7 +92,6 @@ impl Decoder {
             [0, 7, ..] => self.netflow5(Protocol::NetFlow7, source, received_ms, payload, out),
             _ => self.refuse(source, Cause::UnknownProtocol),
         }
-        out.rollback();
     }
 
     /// Counts a datagram that nothing could be read of; such a one makes no exporter known.
