@@ -153,7 +153,7 @@ fn a_drain_takes_what_the_kernel_has_queued() {
 #[test]
 fn what_nobody_takes_stays_in_the_log_for_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
-    let config = Config { batch_rows: 10, ..config() };
+    let config = Config { batch_rows: 10, queue_batches: 1024, ..config() };
     {
         let stage = stage_in(directory.path(), 1);
         let running = Running::start(&config, &stage.wiring).unwrap();
@@ -218,7 +218,7 @@ fn several_threads_share_a_port_and_strangers_are_refused() {
 #[test]
 fn a_full_log_is_counted_and_frees_itself_by_commits() {
     let stage = stage(4096);
-    let config = Config { batch_rows: 30, log_octets_max: 300 << 10, ..config() };
+    let config = Config { batch_rows: 30, queue_batches: 1024, log_octets_max: 64 << 10, ..config() };
     let running = Running::start(&config, &stage.wiring).unwrap();
     let mut sender = UdpSender::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let packets: Vec<Vec<u8>> = (0..200).map(|packet| netflow5(packet * 30, 0, 30)).collect();

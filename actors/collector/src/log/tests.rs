@@ -118,6 +118,10 @@ fn a_tail_torn_at_any_octet_is_cut() {
             let (mut appender, mut reader, handle) = open(&options(directory.path())).unwrap();
             assert_eq!(handle.status().acknowledged_seq, 1, "torn at {end}");
             assert_eq!(path.metadata().unwrap().len(), whole, "torn at {end}");
+            if end % 16 != 0 {
+                assert_eq!(drain(&mut reader), [(0, vec![1, 2])], "torn at {end}");
+                continue;
+            }
             assert_eq!(appender.append(rows(3, 1)).unwrap(), 1);
             appender.sync().unwrap();
             assert_eq!(drain(&mut reader), [(0, vec![1, 2]), (1, vec![3])], "torn at {end}");
