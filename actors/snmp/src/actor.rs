@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::classify::{Classifier, Subject};
-use crate::config::{Config, StaticInterface, boundary, connectivity};
+use crate::config::{Config, StaticInterface, Target, boundary, connectivity};
 use crate::inventory::{Inventory, Polled};
 use crate::metrics::Metrics;
 use crate::poll::{Outcome, Sockets, poll};
@@ -122,12 +122,23 @@ pub fn spawn(config: Config, parts: Parts) -> anyhow::Result<Snmp> {
     let classifier = Classifier::new(&config.classify, config.classify_built_in)?;
     config.interfaces.iter().try_for_each(StaticInterface::check)?;
     let status = StatusReader::default();
+    status.0.store(Arc::new(Status { targets: fresh_statuses(&config), interfaces: 0 }));
     let settings = Settings { name: "snmp", capacity: MAILBOX, tick: TICK, restart: Restart::AtMost(5) };
     let (fatal, reader) = (parts.fatal.clone(), status.clone());
     let handle = benocs_runtime::spawn(settings, fatal, move || {
         Poll::new(config.clone(), classifier.clone(), parts.clone(), reader.clone())
     });
     Ok(Snmp { handle, status })
+}
+
+fn fresh_statuses(config: &Config) -> Vec<TargetStatus> {
+    let status = |target: &Target| TargetStatus {
+        name: target.name.clone(),
+        address: target.address.to_string(),
+        port: target.port,
+        ..TargetStatus::default()
+    };
+    config.targets.iter().map(status).collect()
 }
 
 struct Counted {
@@ -158,14 +169,8 @@ fn now_ms() -> i64 {
 impl Poll {
     fn new(config: Config, classifier: Classifier, parts: Parts, reader: StatusReader) -> anyhow::Result<Self> {
         let versions = Versions::restore(&parts.state)?;
-        let statuses = config.targets.iter().map(|target| TargetStatus {
-            name: target.name.clone(),
-            address: target.address.to_string(),
-            port: target.port,
-            ..TargetStatus::default()
-        });
         Ok(Self {
-            statuses: statuses.collect(),
+            statuses: fresh_statuses(&config),
             counted: config.targets.iter().map(|_| None).collect(),
             config: Rc::new(config),
             classifier,

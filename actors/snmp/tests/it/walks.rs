@@ -45,7 +45,7 @@ fn walk(path: &Path) -> BTreeMap<Oid, Value> {
 }
 
 /// The interfaces that the poller makes of a walk.
-async fn inventory(objects: BTreeMap<Oid, Value>) -> (Vec<Interface>, String, bool) {
+async fn inventory(objects: BTreeMap<Oid, Value>) -> (Vec<Interface>, bool) {
     let port = agent::start(Arc::new(RwLock::new(objects))).await;
     let config = Config { targets: vec![target(LOOPBACK, port)], ..Config::default() };
     let state = State::temporary().expect("state");
@@ -53,7 +53,7 @@ async fn inventory(objects: BTreeMap<Oid, Value>) -> (Vec<Interface>, String, bo
     bench.first_poll().await;
     let status = bench.snmp.status.get();
     let target = status.targets.first().expect("one target");
-    (bench.table.rows.clone(), target.system_name.clone(), target.failures == 0 && target.problem.is_empty())
+    (bench.table.rows.clone(), target.failures == 0 && target.problem.is_empty())
 }
 
 /// Values of a column as a plain reading of the file gives them.
@@ -79,12 +79,8 @@ fn walks_of_routers_give_their_interfaces() {
         let expected = column(&objects, &[1, 3, 6, 1, 2, 1, 2, 2, 1, 2]);
         let names = column(&objects, &[1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 1]);
         let high_speeds = column(&objects, &[1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 15]);
-        let addresses = objects.keys().filter(|oid| {
-            let of_table = |table: &[u32]| oid.arcs().starts_with(table);
-            of_table(&[1, 3, 6, 1, 2, 1, 4, 20, 1, 2])
-        });
-        let addresses = addresses.count();
-        let (rows, system, fine) = benocs_runtime::block_on(inventory(objects.clone()));
+        let addresses = objects.keys().filter(|oid| oid.arcs().starts_with(&[1, 3, 6, 1, 2, 1, 4, 20, 1, 2])).count();
+        let (rows, fine) = benocs_runtime::block_on(inventory(objects.clone()));
         assert!(fine, "{file}: the poll has a problem");
         assert!(rows.len() >= expected.len(), "{file}: {} of {}", rows.len(), expected.len());
         for row in &rows {
@@ -106,13 +102,15 @@ fn walks_of_routers_give_their_interfaces() {
             let if_index = port["ifIndex"].as_u64().expect("an index") as u32;
             let row = rows.iter().find(|row| row.if_index == if_index);
             let row = row.unwrap_or_else(|| panic!("{file}: LibreNMS has interface {if_index}"));
-            // LibreNMS takes ifDescr where there is no ifAlias, as we do.
-            if let Some(alias) = port["ifAlias"].as_str().filter(|alias| !alias.is_empty() && alias.is_ascii()) {
-                assert_eq!(row.description.trim(), alias.trim(), "{file} {if_index}");
+            // LibreNMS takes ifDescr where there is no ifAlias, as we do. An alias of two NULs, which
+            // is ".." to it, is none to us.
+            let alias = port["ifAlias"].as_str().filter(|alias| !alias.trim_matches('.').is_empty() && alias.is_ascii());
+            if let Some(alias) = alias {
+                // Of control characters we make spaces.
+                assert_eq!(row.description.trim(), alias.replace(char::is_control, " ").trim(), "{file} {if_index}");
             }
         }
         assert!(!ports.is_empty(), "{file}");
-        let _ = system;
         walked += 1;
     }
     assert!(walked >= 20, "{walked} walks");
