@@ -387,7 +387,9 @@ async fn roles_and_tokens_limit_what_is_served() -> anyhow::Result<()> {
     assert_eq!(viewer.post("/api/v1/tokens", &json!({ "label": "x", "role": "operator", "days": 1 }))?.status, 403);
     let routes = admin.get("/api/v1/routes/lookup?address=203.0.113.1")?;
     assert_eq!(routes.status, 200);
-    assert_eq!(routes.json()?["routes"][0]["prefix"], "203.0.113.0/24");
+    let routes = routes.json()?;
+    assert_eq!(routes["routes"][0]["prefix"], "203.0.113.0/24");
+    assert_eq!(routes["as_names"], json!({ "1299": "Arelion", "15169": "Google" }));
     assert_eq!(admin.get("/api/v1/routes/lookup?address=%27%3B--")?.status, 400);
 
     let made = admin.post("/api/v1/tokens", &json!({ "label": "script", "role": "viewer", "days": 30 }))?;

@@ -1,6 +1,6 @@
 //! Questions, completion, status, routes, live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -280,7 +280,31 @@ pub async fn lookup(shared: web::Data<Shared>, _caller: Caller, asked: web::Quer
     }
     let found = web::block(move || rib(&address, router.as_deref())).await?;
     let found = found.map_err(|error| ApiError::wrong(format!("{error:#}")))?;
-    Ok(HttpResponse::Ok().json(found))
+    let mut numbers = BTreeSet::new();
+    path_numbers(&found, false, &mut numbers);
+    let names = shared.engines.tables.as_names.load();
+    let names: BTreeMap<u32, &Arc<str>> = numbers.into_iter().filter_map(|asn| Some((asn, names.get(&asn)?))).collect();
+    let mut reply = match found {
+        Value::Object(fields) => fields,
+        routes => serde_json::Map::from_iter([("routes".to_owned(), routes)]),
+    };
+    reply.insert("as_names".to_owned(), serde_json::json!(names));
+    Ok(HttpResponse::Ok().json(reply))
+}
+
+/// AS numbers in everything that is called `as_path`.
+fn path_numbers(value: &Value, within: bool, numbers: &mut BTreeSet<u32>) {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| path_numbers(value, name == "as_path", numbers))
+        }
+        Value::Array(values) => values.iter().for_each(|value| path_numbers(value, within, numbers)),
+        Value::Number(number) if within => numbers.extend(number.as_u64().and_then(|asn| u32::try_from(asn).ok())),
+        Value::String(path) if within => {
+            numbers.extend(path.split(|c: char| !c.is_ascii_digit()).filter_map(|asn| asn.parse::<u32>().ok()));
+        }
+        _ => {}
+    }
 }
 
 /// State of one live stream.
