@@ -83,6 +83,10 @@ pub struct Raw<'a> {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, on the stack; a box would be an allocation an update"
+)]
 pub enum Message<'a> {
     Open(Open<'a>),
     Update(Update<'a>),
