@@ -97,7 +97,9 @@ fn error(offset: usize, reading: &'static str, why: Why) -> WireError {
 }
 
 fn truncated(message: &[u8], offset: usize, reading: &'static str) -> WireError {
-    error(offset, reading, Why::Truncated { left: message.len().saturating_sub(offset) })
+    // A label may promise more than there is.
+    let offset = offset.min(message.len());
+    error(offset, reading, Why::Truncated { left: message.len() - offset })
 }
 
 /// The name at `offset`, and where what follows it begins.
@@ -231,7 +233,11 @@ pub fn resolve(message: &[u8], resolution: &mut Resolution) -> Result<Outcome, W
         Err(error) => return Err(error),
     }
     follow(message, resolution)?;
-    Ok(if resolution.addresses.is_empty() && resolution.aliases.is_empty() { Outcome::Empty } else { Outcome::Resolved })
+    Ok(if resolution.addresses.is_empty() && resolution.aliases.is_empty() {
+        Outcome::Empty
+    } else {
+        Outcome::Resolved
+    })
 }
 
 /// Records of interest, with their owners; others are skipped.
@@ -251,10 +257,7 @@ fn read_records(message: &[u8], from: usize, number: usize, resolution: &mut Res
             return Err(truncated(message, data, "record data"));
         }
         at = data + len;
-        let known = matches!(
-            rtype,
-            rtype::A | rtype::AAAA | rtype::CNAME | rtype::DNAME | rtype::SVCB | rtype::HTTPS
-        );
+        let known = matches!(rtype, rtype::A | rtype::AAAA | rtype::CNAME | rtype::DNAME | rtype::SVCB | rtype::HTTPS);
         if class != CLASS_IN || !known {
             continue;
         }
@@ -399,7 +402,8 @@ mod tests {
             let (outcome, resolution) = read(&message("www.Example.com", &records)).expect("well formed");
             assert_eq!(outcome, Outcome::Resolved);
             assert_eq!(resolution.asked.wire(), wire("www.example.com"));
-            let aliases: Vec<_> = resolution.aliases.iter().map(|(name, ttl_s)| (name.wire().to_vec(), *ttl_s)).collect();
+            let aliases: Vec<_> =
+                resolution.aliases.iter().map(|(name, ttl_s)| (name.wire().to_vec(), *ttl_s)).collect();
             assert_eq!(aliases, [(wire("edge.cdn.example.net"), 300), (wire("node7.example.net"), 60)]);
             let mut addresses = resolution.addresses.clone();
             addresses.sort_unstable();
@@ -515,5 +519,45 @@ mod tests {
         for end in 0..whole.len() {
             assert!(read(&whole[..end]).is_err(), "prefix of {end} octets");
         }
+    }
+
+    #[test]
+    fn mutated_messages_are_read_or_refused() {
+        let records = [
+            record(ASKED, rtype::CNAME, 300, &wire("edge.cdn.example.net")),
+            record(&wire("edge.cdn.example.net"), rtype::DNAME, 60, &wire("example.org")),
+            record(ASKED, rtype::HTTPS, 30, &[0, 1, 0, 0, 4, 0, 4, 192, 0, 2, 1]),
+            record(&[4, b'e', b'd', b'g', b'e', 0xc0, 12], rtype::A, 20, &[192, 0, 2, 7]),
+        ];
+        let whole = message("www.example.com", &records);
+        let mut resolution = Resolution::default();
+        // A linear congruential generator: the same octets each time.
+        let mut state = 1u64;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..200_000 {
+            let mut mutated = whole.clone();
+            for _ in 0..=next(4) {
+                let at = next(mutated.len());
+                mutated[at] = match next(3) {
+                    0 => next(256) as u8,
+                    1 => mutated[at] ^ 1 << next(8),
+                    _ => [0, 1, 12, 0x3f, 0x40, 0xc0, 0xff][next(7)],
+                };
+            }
+            mutated.truncate(mutated.len() - next(8).saturating_sub(5) * next(20));
+            match resolve(&mutated, &mut resolution) {
+                Ok(_) => read += 1,
+                Err(error) => {
+                    assert!(error.offset <= mutated.len(), "{error}");
+                    refused += 1;
+                }
+            }
+            assert!(resolution.aliases.len() <= CHAIN_MAX && resolution.addresses.len() <= 4 * RECORDS_MAX);
+        }
+        assert!(read > 10_000 && refused > 10_000, "{read} {refused}");
     }
 }

@@ -190,7 +190,8 @@ pub fn parse(frame: &[u8]) -> Result<Dnstap<'_>, WireError> {
 
 fn parse_message<'a>(mut fields: Fields<'a>, dnstap: &mut Dnstap<'a>) -> Result<(), WireError> {
     let seconds = |time: &mut Option<(u64, u32)>, value: Value<'_>| time.get_or_insert_default().0 = value.number();
-    let nanos = |time: &mut Option<(u64, u32)>, value: Value<'_>| time.get_or_insert_default().1 = value.number() as u32;
+    let nanos =
+        |time: &mut Option<(u64, u32)>, value: Value<'_>| time.get_or_insert_default().1 = value.number() as u32;
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => dnstap.kind = MessageType(value.number() as u32),
@@ -227,7 +228,8 @@ pub fn encode(dnstap: &Dnstap<'_>) -> Vec<u8> {
             put_number(&mut message, number, u64::from(port));
         }
     }
-    let times = [(8, dnstap.query_time, 10, dnstap.query_message), (12, dnstap.response_time, 14, dnstap.response_message)];
+    let times =
+        [(8, dnstap.query_time, 10, dnstap.query_message), (12, dnstap.response_time, 14, dnstap.response_message)];
     for (number, time, message_number, octets) in times {
         if let Some((seconds, nanos)) = time {
             put_number(&mut message, number, seconds);

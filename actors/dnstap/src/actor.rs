@@ -182,7 +182,8 @@ impl Shared {
         match same.or_else(gone) {
             Some(at) => {
                 let old = &mut resolvers[at];
-                let counts = if old.address == fresh.address { (old.frames, old.answers, old.last_ms) } else { (0, 0, None) };
+                let counts =
+                    if old.address == fresh.address { (old.frames, old.answers, old.last_ms) } else { (0, 0, None) };
                 *old = fresh;
                 (old.frames, old.answers, old.last_ms) = counts;
                 Some(at)
@@ -224,7 +225,11 @@ struct Receiver {
 
 impl Receiver {
     fn new(
-        config: &Config, rules: ServiceRules, listeners: Vec<TcpListener>, listen: Vec<SocketAddr>, parts: &Parts,
+        config: &Config,
+        rules: ServiceRules,
+        listeners: Vec<TcpListener>,
+        listen: Vec<SocketAddr>,
+        parts: &Parts,
         status: StatusReader,
     ) -> anyhow::Result<Self> {
         let namer = Namer::new(rules, config.services_max, parts.state.tree("services")?)?;

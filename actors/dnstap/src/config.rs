@@ -117,8 +117,7 @@ pub fn default_services() -> Result<Vec<Rule>, ConfigError> {
 }
 
 fn parse(text: &str, path: &str) -> Result<Vec<Rule>, ConfigError> {
-    let file: RuleFile =
-        toml::from_str(text).map_err(|source| ConfigError::Rules { path: path.to_owned(), source })?;
+    let file: RuleFile = toml::from_str(text).map_err(|source| ConfigError::Rules { path: path.to_owned(), source })?;
     Ok(file.rules)
 }
 

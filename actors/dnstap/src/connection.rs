@@ -84,7 +84,11 @@ pub(crate) async fn serve(mut stream: TcpStream, key: usize, shared: Rc<Shared>,
 
 /// All whole frames of the buffer.
 async fn consume(
-    stream: &mut TcpStream, buffer: &mut BytesMut, stage: &mut Stage, key: usize, shared: &Rc<Shared>,
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    stage: &mut Stage,
+    key: usize,
+    shared: &Rc<Shared>,
 ) -> Result<(), Ended> {
     let mut used = 0;
     loop {

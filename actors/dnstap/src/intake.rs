@@ -10,7 +10,7 @@ use benocs_wire::dnstap::{self, MESSAGE_TYPES, MessageType};
 
 use crate::actor::ResolverStatus;
 use crate::config::Config;
-use crate::metrics::{Cause, CAUSES, Metrics};
+use crate::metrics::{CAUSES, Cause, Metrics};
 use crate::namer::{Given, Namer};
 
 /// A resolver's clock is believed this far from ours.

@@ -40,9 +40,8 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let frames = MESSAGE_TYPES.iter().map(|kind| metrics::counter!(metric::DNSTAP_FRAMES, "type" => *kind));
-        let dropped = CAUSES
-            .iter()
-            .map(|(_, cause)| metrics::counter!(metric::DROPPED, "actor" => "dnstap", "cause" => *cause));
+        let dropped =
+            CAUSES.iter().map(|(_, cause)| metrics::counter!(metric::DROPPED, "actor" => "dnstap", "cause" => *cause));
         Self {
             frames: frames.collect(),
             answers: metrics::counter!(metric::DNSTAP_ANSWERS),

@@ -265,7 +265,9 @@ impl Poll {
             status.last_ms = Some(now);
             status.problem = match (whole, told) {
                 (true, _) => String::new(),
-                (false, _) => "some tables could not be read to their end: what is missing is kept as it was".to_owned(),
+                (false, _) => {
+                    "some tables could not be read to their end: what is missing is kept as it was".to_owned()
+                }
             };
             status.system_name = inventory.name;
             status.system_description = inventory.description;
@@ -329,7 +331,11 @@ fn rates(last: &Counted, polled: &Polled, now_ms: i64, uptime_cs: Option<u32>) -
 }
 
 async fn keep_polling(
-    at: usize, config: Rc<Config>, sockets: Sockets, slots: Rc<Semaphore>, results: Outbox<Poller>,
+    at: usize,
+    config: Rc<Config>,
+    sockets: Sockets,
+    slots: Rc<Semaphore>,
+    results: Outbox<Poller>,
     mut stop: watch::Receiver<()>,
 ) {
     let Some(target) = config.targets.get(at) else { return };
@@ -382,7 +388,8 @@ impl Worker for Poll {
             // A silent router holds its slot for its time-outs: there are more of them than answer at once.
             let slots = Rc::new(Semaphore::new(config.concurrency.max(1)));
             for at in 0..config.targets.len() {
-                let task = keep_polling(at, config.clone(), sockets.clone(), slots.clone(), results.clone(), stop.clone());
+                let task =
+                    keep_polling(at, config.clone(), sockets.clone(), slots.clone(), results.clone(), stop.clone());
                 tokio::task::spawn_local(task);
             }
         });
@@ -443,7 +450,11 @@ mod tests {
         let wrapped = rates(&counted((u64::from(u32::MAX), 5, false)), &polled((999, 5), false), 1000, later);
         assert_eq!(wrapped, Some((8000.0, 0.0)), "32 bits wrap");
         assert_eq!(rates(&counted((1000, 0, true)), &polled((999, 0), true), 1000, later), None, "64 bits were reset");
-        assert_eq!(rates(&counted((1000, 0, true)), &polled((2000, 0), true), 1000, Some(5)), None, "the agent restarted");
+        assert_eq!(
+            rates(&counted((1000, 0, true)), &polled((2000, 0), true), 1000, Some(5)),
+            None,
+            "the agent restarted"
+        );
         let mut old = counted((0, 0, true));
         old.uptime_cs = Some(u32::MAX - 50);
         assert!(!restarted(&old, Some(20)), "the up time's own wrap");

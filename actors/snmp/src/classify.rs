@@ -108,7 +108,12 @@ fn built_in() -> Vec<Rule> {
         }
         rules.push(rule(Field::Description, start, Some(connectivity), Some(boundary)));
     }
-    rules.push(rule(Field::Description, r"(?i)\b(?:de-?cix|ams-?ix|linx|ecix|vix|mix-it|nl-?ix)\b".to_owned(), Some("exchange"), Some("external")));
+    rules.push(rule(
+        Field::Description,
+        r"(?i)\b(?:de-?cix|ams-?ix|linx|ecix|vix|mix-it|nl-?ix)\b".to_owned(),
+        Some("exchange"),
+        Some("external"),
+    ));
     rules.push(rule(Field::Description, r"(?i)\bAS[ _:-]?(?<as>[1-9]\d{0,9})\b".to_owned(), None, None));
     rules.push(rule(Field::Name, r"(?i)^(?:lo|loopback|null|system)[\d./:]*$".to_owned(), None, Some("internal")));
     rules
@@ -145,7 +150,8 @@ impl Classifier {
             };
             let Some(found) = rule.regex.captures(text) else { continue };
             // A later rule of another kind does not add its provider to an earlier one's connectivity.
-            let same_kind = rule.connectivity.is_none() || connectivity.is_none_or(|held| Some(held) == rule.connectivity);
+            let same_kind =
+                rule.connectivity.is_none() || connectivity.is_none_or(|held| Some(held) == rule.connectivity);
             if provider.is_none() && same_kind {
                 let group = found.name("provider").map(|group| group.as_str().trim()).filter(|text| !text.is_empty());
                 // An AS number is not a name.
@@ -154,9 +160,8 @@ impl Classifier {
             }
             connectivity = connectivity.or(rule.connectivity);
             boundary = boundary.or(rule.boundary);
-            remote_as = remote_as
-                .or(rule.remote_as)
-                .or_else(|| found.name("as").and_then(|group| group.as_str().parse().ok()));
+            remote_as =
+                remote_as.or(rule.remote_as).or_else(|| found.name("as").and_then(|group| group.as_str().parse().ok()));
         }
         let connectivity = connectivity.unwrap_or(Connectivity::Unknown);
         // The neighbour of an own link is the own network.
@@ -183,14 +188,26 @@ mod tests {
         let classifier = Classifier::new(&[], true).expect("built-in rules are sound");
         for (description, connectivity, boundary, provider, remote_as) in [
             ("Transit: Telia AS1299", Connectivity::Transit, Boundary::External, Some("Telia"), Some(1299)),
-            ("TRANSIT - Hurricane Electric (AS6939) 100G", Connectivity::Transit, Boundary::External, Some("Hurricane Electric"), Some(6939)),
+            (
+                "TRANSIT - Hurricane Electric (AS6939) 100G",
+                Connectivity::Transit,
+                Boundary::External,
+                Some("Hurricane Electric"),
+                Some(6939),
+            ),
             ("Peering: Netflix [AS2906] id 77", Connectivity::Peering, Boundary::External, Some("Netflix"), Some(2906)),
             ("PNI: Google", Connectivity::Peering, Boundary::External, Some("Google"), None),
             ("peering", Connectivity::Peering, Boundary::External, None, None),
             ("Transit: AS3356", Connectivity::Transit, Boundary::External, None, Some(3356)),
             ("IX: DE-CIX Frankfurt", Connectivity::Exchange, Boundary::External, Some("DE-CIX Frankfurt"), None),
             ("to AMS-IX port 7", Connectivity::Exchange, Boundary::External, None, None),
-            ("Cust: Example GmbH; AS64500", Connectivity::Customer, Boundary::External, Some("Example GmbH"), Some(64500)),
+            (
+                "Cust: Example GmbH; AS64500",
+                Connectivity::Customer,
+                Boundary::External,
+                Some("Example GmbH"),
+                Some(64500),
+            ),
             ("[CORE] r2.ber AS64496", Connectivity::Core, Boundary::Internal, None, None),
             ("Cache: Akamai", Connectivity::Cache, Boundary::External, Some("Akamai"), None),
             ("Transitions of state", Connectivity::Unknown, Boundary::Unknown, None, None),

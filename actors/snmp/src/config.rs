@@ -80,7 +80,10 @@ pub(crate) fn boundary(setting: &str, text: Option<&str>) -> Result<Option<Bound
 }
 
 fn known<T, I: Iterator<Item = &'static str>>(
-    setting: &str, text: Option<&str>, parse: impl Fn(&str) -> Option<T>, all: impl Fn() -> I,
+    setting: &str,
+    text: Option<&str>,
+    parse: impl Fn(&str) -> Option<T>,
+    all: impl Fn() -> I,
 ) -> Result<Option<T>, ConfigError> {
     let Some(text) = text else { return Ok(None) };
     let unknown = || ConfigError::Unknown {

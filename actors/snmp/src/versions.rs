@@ -64,7 +64,13 @@ impl Versions {
     }
 
     /// The interfaces of a router now; those that are not among them end, where the list is whole.
-    pub fn apply(&mut self, exporter: Address, observed: Vec<Observed>, whole: bool, now_ms: i64) -> anyhow::Result<()> {
+    pub fn apply(
+        &mut self,
+        exporter: Address,
+        observed: Vec<Observed>,
+        whole: bool,
+        now_ms: i64,
+    ) -> anyhow::Result<()> {
         if whole {
             let mut indexes: Vec<u32> = observed.iter().map(|one| one.if_index).collect();
             indexes.sort_unstable();
@@ -151,7 +157,14 @@ mod tests {
     fn observed(if_index: u32, name: &str, description: &str) -> Observed {
         let class =
             Class { connectivity: Connectivity::Unknown, boundary: Boundary::Unknown, provider: None, remote_as: None };
-        Observed { if_index, name: name.to_owned(), description: description.to_owned(), speed: 10, class, addresses: Vec::new() }
+        Observed {
+            if_index,
+            name: name.to_owned(),
+            description: description.to_owned(),
+            speed: 10,
+            class,
+            addresses: Vec::new(),
+        }
     }
 
     fn rows(versions: &Versions) -> Vec<(u32, u32, String, i64, Option<i64>)> {

@@ -107,8 +107,7 @@ pub fn wire_of(text: &str) -> Option<Vec<u8>> {
             Some(b'\\') => match octets.next()? {
                 digit @ b'0'..=b'9' => {
                     let [b @ b'0'..=b'9', c @ b'0'..=b'9'] = [octets.next()?, octets.next()?] else { return None };
-                    let value =
-                        u32::from(digit - b'0') * 100 + u32::from(b - b'0') * 10 + u32::from(c - b'0');
+                    let value = u32::from(digit - b'0') * 100 + u32::from(b - b'0') * 10 + u32::from(c - b'0');
                     label.push(u8::try_from(value).ok()?);
                 }
                 other => label.push(other),

@@ -173,8 +173,7 @@ impl Slots {
     }
 
     fn read(bucket: &[AtomicU64; WORDS], way: usize, key: u64) -> Option<Candidate> {
-        let candidate =
-            Candidate::from_words(bucket[WAYS + way].load(Acquire), bucket[2 * WAYS + way].load(Acquire));
+        let candidate = Candidate::from_words(bucket[WAYS + way].load(Acquire), bucket[2 * WAYS + way].load(Acquire));
         (bucket[way].load(Acquire) == key).then_some(candidate)
     }
 
@@ -193,11 +192,12 @@ impl Slots {
         let mut found = Found { list: [Candidate::default(); CANDIDATES_MAX], len: 0 };
         let bucket = self.bucket(self.of_key(key));
         for way in 0..WAYS {
-            if bucket[way].load(Acquire) == key && found.len < CANDIDATES_MAX {
-                if let Some(candidate) = Self::read(bucket, way, key) {
-                    found.list[found.len] = candidate;
-                    found.len += 1;
-                }
+            if bucket[way].load(Acquire) == key
+                && found.len < CANDIDATES_MAX
+                && let Some(candidate) = Self::read(bucket, way, key)
+            {
+                found.list[found.len] = candidate;
+                found.len += 1;
             }
         }
         found
@@ -368,11 +368,12 @@ impl NameTable {
                 if further && !known && pending_len < pending.len() {
                     pending[pending_len] = (owner.name, hops + 1);
                     pending_len += 1;
-                } else if !further && found < OWNERS_MAX {
-                    if !roots.iter().take(found).any(|root| root.service == owner.service) {
-                        roots[found] = *owner;
-                        found += 1;
-                    }
+                } else if !further
+                    && found < OWNERS_MAX
+                    && !roots.iter().take(found).any(|root| root.service == owner.service)
+                {
+                    roots[found] = *owner;
+                    found += 1;
                 }
             }
         }
@@ -443,9 +444,7 @@ impl NameTable {
         }
     }
 
-    fn place(
-        &self, of_client: bool, key: u64, fresh: Candidate, update: impl Fn(Candidate) -> Candidate,
-    ) -> Inserted {
+    fn place(&self, of_client: bool, key: u64, fresh: Candidate, update: impl Fn(Candidate) -> Candidate) -> Inserted {
         let slots = self.slots(of_client);
         let bucket = slots.bucket(slots.of_key(key));
         let mut free = None;
@@ -566,7 +565,9 @@ impl NameView {
 
     /// The same for many: faster, as their cache misses overlap.
     pub fn lookup_each(
-        &self, questions: impl Iterator<Item = (Address, Address, i64)>, mut answer: impl FnMut(Option<Named>),
+        &self,
+        questions: impl Iterator<Item = (Address, Address, i64)>,
+        mut answer: impl FnMut(Option<Named>),
     ) {
         const AHEAD: usize = 16;
         let mut ahead = [(0u64, 0u64, 0i64); AHEAD];
@@ -607,7 +608,10 @@ impl NameView {
 
 /// The best of the candidates that hold at a time: first those within their TTL, then those that linger.
 fn judge(
-    candidates: &[Candidate], time_ms: i64, settings: &Settings, confidence: [u32; 2],
+    candidates: &[Candidate],
+    time_ms: i64,
+    settings: &Settings,
+    confidence: [u32; 2],
     rank: impl Fn(&Candidate) -> (u32, u8),
 ) -> Option<Named> {
     // Answers' times are whole seconds, rounded down.
@@ -741,7 +745,8 @@ mod tests {
     fn a_loop_of_canonical_names_ends() {
         let mut table = table(1000);
         let mut batch = NameBatch::default();
-        let step = |asked, aliases| AnswerRef { time_s: START_S, client: None, asked, service: 7, addresses: &[], aliases };
+        let step =
+            |asked, aliases| AnswerRef { time_s: START_S, client: None, asked, service: 7, addresses: &[], aliases };
         batch.push(step(1, &[(2, 60)]));
         batch.push(step(2, &[(1, 60)]));
         batch.push(AnswerRef { addresses: &[(server(1), 20)], ..step(1, &[]) });
@@ -814,8 +819,7 @@ mod tests {
             learn(&mut table, Some(client(n % 10)), n % 300, server(n), START_S, 7200);
         }
         let view = table.reader().view();
-        let questions: Vec<_> =
-            (0..1111).map(|n| (server(n), client(n % 11), i64::from(START_S + n) * MS)).collect();
+        let questions: Vec<_> = (0..1111).map(|n| (server(n), client(n % 11), i64::from(START_S + n) * MS)).collect();
         let mut answers = Vec::new();
         view.lookup_each(questions.iter().copied(), |named| answers.push(named));
         let single: Vec<_> = questions.iter().map(|(server, client, at)| view.lookup(*server, *client, *at)).collect();

@@ -6,9 +6,9 @@ use std::path::Path;
 use benocs_dnstap::{Config, MessageKind};
 use benocs_model::address::Address;
 use benocs_model::names::service::text_of;
+use benocs_wire::dns;
 use benocs_wire::dnstap::{self, Dnstap};
 use benocs_wire::framestream::{self, Frame};
-use benocs_wire::dns;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -125,7 +125,8 @@ fn recorded_streams_fill_the_table() {
                 // At the recording's own time: it may be hours ago.
                 let at = |bench: &Bench| i64::from(bench.names.stats().newest_s) * 1000;
                 let named = bench.until("a name", |bench, view| view.lookup(address, client, at(bench))).await;
-                let service = bench.until("its service", |bench, _| bench.service(named.service_id).map(str::to_owned)).await;
+                let service =
+                    bench.until("its service", |bench, _| bench.service(named.service_id).map(str::to_owned)).await;
                 assert_eq!(service, "example.test", "{address}");
             }
             assert!(bench.dnstap.status.get().dropped.is_empty(), "{:?}", bench.dnstap.status.get().dropped);

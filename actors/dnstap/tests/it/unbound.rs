@@ -165,7 +165,8 @@ fn the_name_table_equals_unbounds_answers() {
         ] {
             let named = bench.until("a name", |_, view| view.lookup(server, client, now_ms())).await;
             assert!(!named.ambiguous && named.confidence == 100, "{server}: {named:?}");
-            let service = bench.until("its service", |bench, _| bench.service(named.service_id).map(str::to_owned)).await;
+            let service =
+                bench.until("its service", |bench, _| bench.service(named.service_id).map(str::to_owned)).await;
             assert_eq!(service, expected, "{server}");
         }
         assert_eq!(bench.names.stats().names, 4, "nothing that was not answered");

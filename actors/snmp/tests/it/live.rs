@@ -71,7 +71,10 @@ fn snmpd_shows_the_interfaces_that_the_kernel_has() {
             loopback.in_bits_per_s.zip(loopback.out_bits_per_s).filter(|(rate_in, _)| *rate_in > 0.0)
         });
         let (rate_in, rate_out) = rates.await;
-        assert!(rate_in == rate_out && rate_in < 1e9, "what goes into a loopback comes out of it: {rate_in} {rate_out}");
+        assert!(
+            rate_in == rate_out && rate_in < 1e9,
+            "what goes into a loopback comes out of it: {rate_in} {rate_out}"
+        );
         let status = bench.snmp.status.get();
         let target = &status.targets[0];
         assert_eq!((target.system_name.as_str(), target.vendor.as_deref()), ("router-under-test", Some("Net-SNMP")));
@@ -84,7 +87,8 @@ const NAME: &str = "1.3.6.1.2.1.31.1.1.1.1.";
 const ALIAS: &str = "1.3.6.1.2.1.31.1.1.1.18.";
 
 fn router(name: &str, interfaces: &[(u32, &str, &str)]) -> std::collections::BTreeMap<async_snmp::Oid, Value> {
-    let mut all = agent::objects(&[("1.3.6.1.2.1.1.5.0", Value::from(name)), ("1.3.6.1.2.1.1.3.0", Value::TimeTicks(1))]);
+    let mut all =
+        agent::objects(&[("1.3.6.1.2.1.1.5.0", Value::from(name)), ("1.3.6.1.2.1.1.3.0", Value::TimeTicks(1))]);
     for (index, name, alias) in interfaces {
         let (name_oid, alias_oid) = (format!("{NAME}{index}"), format!("{ALIAS}{index}"));
         all.extend(agent::objects(&[(&name_oid, Value::from(*name)), (&alias_oid, Value::from(*alias))]));
@@ -179,7 +183,8 @@ fn configuration_stands_in_for_snmp_and_over_it() {
         let mut bench = Bench::start(config.clone(), &state).expect("starts");
         bench.until("three interfaces", |bench| (bench.table.rows.len() == 3).then_some(())).await;
         let row = |exporter: IpAddr, index| {
-            let found = bench.table.rows.iter().find(|row| row.exporter == Address::from(exporter) && row.if_index == index);
+            let found =
+                bench.table.rows.iter().find(|row| row.exporter == Address::from(exporter) && row.if_index == index);
             found.expect("it is there").clone()
         };
         let (over, polled, alone) = (row(LOOPBACK, 1), row(LOOPBACK, 2), row(other, 7));

@@ -104,7 +104,8 @@ fn walks_of_routers_give_their_interfaces() {
             let row = row.unwrap_or_else(|| panic!("{file}: LibreNMS has interface {if_index}"));
             // LibreNMS takes ifDescr where there is no ifAlias, as we do. An alias of two NULs, which
             // is ".." to it, is none to us.
-            let alias = port["ifAlias"].as_str().filter(|alias| !alias.trim_matches('.').is_empty() && alias.is_ascii());
+            let alias =
+                port["ifAlias"].as_str().filter(|alias| !alias.trim_matches('.').is_empty() && alias.is_ascii());
             if let Some(alias) = alias {
                 // Of control characters we make spaces.
                 assert_eq!(row.description.trim(), alias.replace(char::is_control, " ").trim(), "{file} {if_index}");
