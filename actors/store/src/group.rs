@@ -160,7 +160,8 @@ mod tests {
     fn threads_are_merged_by_value_not_by_code() {
         let key = |code| [code, 0, 0, 0, 0, 0];
         let (mut a, mut b) = (Groups::new(1), Groups::new(1));
-        for (groups, code, n) in [(&mut a, 0, 5), (&mut a, 1, 7), (&mut b, 0, 11), (&mut b, 1, 13)] {
+        for (first, code, n) in [(true, 0, 5), (true, 1, 7), (false, 0, 11), (false, 1, 13)] {
+            let groups = if first { &mut a } else { &mut b };
             let group = groups.group(&key(code));
             groups.add(group, sums(n));
             groups.add_bucket(group, 3, sums(n));

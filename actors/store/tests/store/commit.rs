@@ -387,31 +387,31 @@ fn tables_are_published_again_at_the_start() {
 fn the_worker_commits_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let rows = random_rows(9, 100);
-    let system = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let _guard = system.enter();
-    let (fatal, mut failed) = fatal_channel();
-    let (outbox, commits) = Outbox::<Commit>::channel(2);
-    let store = try_open(directory.path(), Config { flush_ms: 20, ..config() }).unwrap();
-    let reader = store.reader();
-    let handle = benocs_store::spawn(store, 8, vec![outbox], fatal);
-    for seq in 0..5 {
-        handle.outbox.send_blocking(flows(&rows, seq)).unwrap();
-        handle.outbox.send_blocking(rollups(&rows, seq, seq + 1)).unwrap();
-    }
-    // Commits come at the start and after every flush; a mailbox of two is often full.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    let mut last = std::collections::BTreeMap::new();
-    while last.get(&Stream::Flows) != Some(&5) || last.get(&Stream::Rollups) != Some(&5) {
-        assert!(std::time::Instant::now() < deadline, "{last:?}");
-        if let Ok(commit) = commits.recv_blocking() {
-            let next = commit.cursors.get(&source(1)).copied().unwrap_or(0);
-            assert!(next >= last.insert(commit.stream, next).unwrap_or(0), "commits are cumulative");
+    benocs_runtime::block_on(async {
+        let (fatal, mut failed) = fatal_channel();
+        let (outbox, commits) = Outbox::<Commit>::channel(2);
+        let store = try_open(directory.path(), Config { flush_ms: 20, ..config() }).unwrap();
+        let reader = store.reader();
+        let handle = benocs_store::spawn(store, 8, vec![outbox], fatal);
+        for seq in 0..5 {
+            handle.outbox.send(flows(&rows, seq)).await.unwrap();
+            handle.outbox.send(rollups(&rows, seq, seq + 1)).await.unwrap();
         }
-    }
-    handle.outbox.send_blocking(flows(&rows, 5)).unwrap();
-    let drained = system.block_on(handle.drain(std::time::Duration::from_secs(30)));
-    assert!(drained);
-    assert_eq!(reader.snapshot().flows, [(source(1), 6)].into());
-    assert!(failed.try_recv().is_err());
+        // Commits come at the start and after every flush; a mailbox of two is often full.
+        let limit = std::time::Duration::from_secs(30);
+        let told = tokio::time::timeout(limit, async {
+            let mut last = std::collections::BTreeMap::new();
+            while last.get(&Stream::Flows) != Some(&5) || last.get(&Stream::Rollups) != Some(&5) {
+                let commit = commits.recv().await.unwrap();
+                let next = commit.cursors.get(&source(1)).copied().unwrap_or(0);
+                assert!(next >= last.insert(commit.stream, next).unwrap_or(0), "commits are cumulative");
+            }
+        });
+        assert!(told.await.is_ok(), "not every commit was said");
+        handle.outbox.send(flows(&rows, 5)).await.unwrap();
+        assert!(handle.drain(limit).await);
+        assert_eq!(reader.snapshot().flows, [(source(1), 6)].into());
+        assert!(failed.try_recv().is_err());
+    });
     assert_eq!(counts(&open(directory.path())).0, 600);
 }

@@ -183,6 +183,7 @@ pub fn tables() -> Vec<TableUpdate> {
         boundary: (if_index % 3) as u8,
         provider: (if_index == 2).then(|| "Carrier".to_owned()),
         addresses: Vec::new(),
+        remote_as: None,
         valid_from: i64::from(id),
         valid_to: (!current).then_some(5_000),
     };
