@@ -85,9 +85,9 @@ const VENDORS: [(u32, &str); 22] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Polled {
     pub if_index: u32,
-    /// ifName, else ifDescr.
+    /// ifName, else ifDescr, else ifAlias.
     pub name: String,
-    /// ifAlias, else ifDescr.
+    /// ifAlias, else ifDescr, else ifName.
     pub description: String,
     /// Bits a second; 0 is unknown.
     pub speed: u64,
@@ -217,12 +217,12 @@ impl Inventory {
 
 impl Row {
     fn into_polled(self, if_index: u32) -> Polled {
-        let or_descr = |text: String| if text.is_empty() { self.descr.clone() } else { text };
+        let first = |texts: [&String; 3]| texts.into_iter().find(|text| !text.is_empty()).cloned().unwrap_or_default();
         let wide = self.wide[0].zip(self.wide[1]);
         Polled {
             if_index,
-            name: or_descr(self.name),
-            description: or_descr(self.alias),
+            name: first([&self.name, &self.descr, &self.alias]),
+            description: first([&self.alias, &self.descr, &self.name]),
             // ifSpeed stops at 4.3 Gbit/s; ifHighSpeed rounds what is below a million to 0.
             speed: match (self.high_speed, self.speed) {
                 (0, speed) if speed == u64::from(u32::MAX) => 0,
@@ -305,8 +305,10 @@ mod tests {
             (IF_HC_OUT_OCTETS, &[3], Value::Counter64(9)),
             (IF_IN_OCTETS, &[3], Value::Counter32(1)),
             (IF_OUT_OCTETS, &[3], Value::Counter32(1)),
+            (IF_NAME, &[4], Value::from("wan1")),
         ]);
-        let [first, second, third] = inventory.interfaces.as_slice() else { panic!("three interfaces") };
+        let [first, second, third, fourth] = inventory.interfaces.as_slice() else { panic!("four interfaces") };
+        assert_eq!((fourth.name.as_str(), fourth.description.as_str()), ("wan1", "wan1"));
         assert_eq!((first.name.as_str(), first.description.as_str()), ("Gi0/1", "GigabitEthernet0/1"));
         assert_eq!(first.speed, 1_000_000_000);
         assert_eq!((second.name.as_str(), second.speed, second.counters), ("eth1", 0, Some((7, 8))));

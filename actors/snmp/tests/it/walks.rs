@@ -100,9 +100,14 @@ fn walks_of_routers_give_their_interfaces() {
         let ports = golden["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
         for port in ports {
             let if_index = port["ifIndex"].as_u64().expect("an index") as u32;
+            if !names.contains_key(&if_index) && !expected.contains_key(&if_index) {
+                // Router interfaces of TiMOS, which LibreNMS takes from its own MIB.
+                assert!(file.contains("timos"), "{file}: {if_index} is in no table");
+                continue;
+            }
             let row = rows.iter().find(|row| row.if_index == if_index);
             let row = row.unwrap_or_else(|| panic!("{file}: LibreNMS has interface {if_index}"));
-            // LibreNMS takes ifDescr where there is no ifAlias, as we do. An alias of two NULs, which
+            // LibreNMS takes ifDescr, else ifName, where there is no ifAlias, as we do. An alias of two NULs, which
             // is ".." to it, is none to us.
             let alias =
                 port["ifAlias"].as_str().filter(|alias| !alias.trim_matches('.').is_empty() && alias.is_ascii());
