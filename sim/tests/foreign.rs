@@ -387,6 +387,31 @@ fn net_snmp_walks_the_interfaces() {
 }
 
 #[test]
+fn fstrm_capture_takes_every_answer() {
+    if !installed(&["fstrm_capture", "dnstap-ldns"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("captured.fstrm");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut command = Command::new("fstrm_capture");
+    command.args(["-t", "protobuf:dnstap.Dnstap", "-a", "127.0.0.1", "-p", &port, "-w"]).arg(&file);
+    let daemon = Daemon::start(&mut command, &folder.path().join("log"));
+    let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let flows = sink.local_addr().unwrap().port();
+    let config = Config {
+        dnstap: Some(format!("127.0.0.1:{port}")),
+        backfill_records_per_s: 1_000_000,
+        ..flows_only(flows, flows)
+    };
+    let report = simulate::run(config).unwrap();
+    assert_eq!((report.dnstap_frames, report.dnstap_dropped), (report.lookups, 0));
+    daemon.terminate();
+    let text = output("dnstap-ldns", &["-r", file.to_str().unwrap(), "-q"]);
+    assert_eq!(text.lines().count() as u64, report.lookups);
+}
+
+#[test]
 fn dnstap_ldns_reads_every_answer() {
     if !installed(&["dnstap-ldns"]) {
         return;

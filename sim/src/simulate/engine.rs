@@ -457,6 +457,25 @@ mod tests {
     }
 
     #[test]
+    fn flows_are_of_one_family_and_within_their_groups() {
+        let mut engine = engine(&config(3));
+        let model = engine.model.clone();
+        let (mut flows, mut v6) = (0, 0);
+        for _ in 0..500 {
+            let conversation = engine.traffic.conversation(&model.network, &model.rib, &model.services, 0);
+            for flow in conversation.1 {
+                assert_eq!(flow.src.is_ipv6(), flow.dst.is_ipv6());
+                flows += 1;
+                v6 += usize::from(flow.src.is_ipv6());
+                for (group, address) in [(flow.src_group, flow.src), (flow.dst_group, flow.dst)] {
+                    assert!(mask(&model.network.groups[group], address) > 0, "{address} is not of its group");
+                }
+            }
+        }
+        assert!(flows > 900 && v6 > 100, "{v6} of {flows}");
+    }
+
+    #[test]
     fn names_precede_flows() {
         let mut engine = engine(&config(2));
         let seconds = run(&mut engine, 30);
@@ -481,5 +500,37 @@ mod tests {
         };
         assert!(of(1..11) > 0);
         assert_eq!(of(12..31), 0);
+    }
+
+    #[test]
+    fn each_fault_breaks_one_thing() {
+        let mut broken = config(4);
+        let faults = ["loss@5", "sampling@5", "flap@5", "ifindex@50:edge1.ham"];
+        broken.faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+        let mut engine = engine(&broken);
+        engine.live_from(engine.start_ms);
+        let lossy = broken.faults[0].router(&engine.model.network).unwrap();
+        let renumbered = broken.faults[3].router(&engine.model.network).unwrap();
+        let mut gaps = 0;
+        let mut expected = None;
+        for second in 0..60 {
+            let at_ms = engine.start_ms + second * 1000;
+            let outputs = engine.second(at_ms, true).outputs;
+            // IPFIX: the sequence counts data records.
+            for output in outputs.iter().filter(|output| output.router == lossy && output.records > 0) {
+                let octets = &output.octets;
+                let sequence = u32::from_be_bytes([octets[8], octets[9], octets[10], octets[11]]);
+                // Options records count too.
+                gaps += u32::from(expected.is_some_and(|expected: u32| sequence > expected + 1));
+                expected = Some(sequence + output.records);
+            }
+            let held_down = engine.shared.sessions[lossy].held_down.load(Ordering::Relaxed);
+            assert_eq!(held_down, (5..35).contains(&second), "second {second}");
+        }
+        assert!(gaps > 0, "one in twenty of its datagrams is lost");
+        assert_eq!((engine.exporters[lossy].sampling, engine.exporters[lossy].announced), (2, 1));
+        let agent = &engine.shared.agents[renumbered];
+        assert_eq!(agent.renumbered_by.load(Ordering::Relaxed), fault::RENUMBERED_BY);
+        assert_eq!(agent.boot_ms.load(Ordering::Relaxed), engine.start_ms + 50_000 - 30_000);
     }
 }

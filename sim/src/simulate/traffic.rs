@@ -56,13 +56,17 @@ pub struct Traffic {
     services: WeightedAliasIndex<f64>,
     others: Choice,
     customers: Option<Choice>,
-    size: Pareto<f64>,
+    /// Packets of the many small flows, and of the few that carry the traffic.
+    mice: Pareto<f64>,
+    elephants: Pareto<f64>,
     /// Answers that clients still have, by client and name.
     cached: HashMap<(IpAddr, u16, u16), i64>,
 }
 
 const TTL_MS: i64 = 300_000;
 pub const TTL_S: u32 = 300;
+/// Of one flow; its octets fit into the four that many exporters have for them.
+const PACKETS_MAX: u64 = 1_000_000;
 const CACHED_MAX: usize = 1 << 20;
 
 struct Choice {
@@ -110,7 +114,8 @@ impl Traffic {
             } else {
                 None
             },
-            size: Pareto::new(4.0, 1.15)?,
+            mice: Pareto::new(4.0, 1.3)?,
+            elephants: Pareto::new(150.0, 1.1)?,
             cached: HashMap::new(),
         })
     }
@@ -131,14 +136,17 @@ impl Traffic {
             (0..70, _) => {
                 let client_group = self.consumers.pick(&mut self.rng);
                 let bits: u128 = self.rng.random();
-                let client = host(&network.groups[client_group], v6, bits);
+                let mut client = host(&network.groups[client_group], v6, bits);
                 let service = self.services.sample(&mut self.rng) as u16;
                 let row = &services.rows[usize::from(service)];
                 let asked = self.rng.random_range(0..row.asked.len()) as u16;
-                let server = services.server(network, service, asked, client);
-                if server.address.is_ipv4() == client.is_ipv4() {
-                    lookup = Some(Lookup { at_ms: first - self.rng.random_range(20..400), client, server });
+                let mut server = services.server(network, service, asked, client);
+                if server.address.is_ipv4() != client.is_ipv4() {
+                    // Served over IPv4 only.
+                    client = host(&network.groups[client_group], false, bits);
+                    server = services.server(network, service, asked, client);
                 }
+                lookup = Some(Lookup { at_ms: first - self.rng.random_range(20..400), client, server });
                 let (proto, port, packet_octets) = match row.transport {
                     Transport::Tcp => (6, 443, 1400),
                     Transport::Quic => (17, 443, 1250),
@@ -187,10 +195,8 @@ impl Traffic {
                 self.peers(network, from, to, v6, 6, (443, 39_000), 1400)
             }
         };
-        // A name that was asked for has to be one that the addresses agree with.
-        let service = talk.service.filter(|_| lookup.is_some());
         let lookup = lookup.filter(|lookup| self.asks(lookup));
-        (lookup, self.flows(network, rib, &Talk { service, ..talk }, first))
+        (lookup, self.flows(network, rib, &talk, first))
     }
 
     /// Clients ask again only when the answer they had is old.
@@ -230,12 +236,13 @@ impl Traffic {
 
     /// Both directions; either may have no way, and is then left out.
     fn flows(&mut self, network: &Network, rib: &Rib, talk: &Talk, first: i64) -> Vec<Flow> {
-        let mut packets = (self.size.sample(&mut self.rng) as u64).min(400_000);
+        let size = if self.rng.random_bool(0.6) { &self.mice } else { &self.elephants };
+        let mut packets = (size.sample(&mut self.rng) as u64).min(PACKETS_MAX);
         if talk.proto == 1 || talk.proto == 58 {
             packets = packets.min(30);
         }
-        // 2 to 40 Mbit/s, ten minutes at most.
-        let rate = self.rng.random_range(2_000.0..40_000.0);
+        // 2 to 80 Mbit/s, ten minutes at most.
+        let rate = self.rng.random_range(2_000.0..80_000.0);
         let duration = ((packets * talk.packet_octets * 8) as f64 / rate) as i64 + self.rng.random_range(10..300);
         let duration = duration.min(600_000);
         let echo = matches!(talk.proto, 1 | 58);
