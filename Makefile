@@ -43,7 +43,7 @@ lint:
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 fuzz-check:
-	RUSTC_BOOTSTRAP=1 cargo check --quiet --manifest-path fuzz/Cargo.toml
+	cargo check --quiet --manifest-path fuzz/Cargo.toml
 
 tests:
 	cargo test --release --workspace

@@ -18,7 +18,7 @@ mod worker;
 
 pub use outbox::{Closed, Full, Outbox};
 pub use watch::{Fatal, fatal_channel};
-pub use worker::{Context, Handle, Restart, Settings, Worker, spawn};
+pub use worker::{Context, Handle, Restart, Settings, Worker, spawn, spawn_on};
 
 /// Runs the process's future; [`spawn`] works inside it.
 pub fn block_on<F: Future>(future: F) -> F::Output {

@@ -98,6 +98,21 @@ where
     B: FnMut() -> anyhow::Result<W> + Send + Unpin + 'static,
 {
     let (outbox, receiver) = Outbox::channel(settings.capacity);
+    spawn_on(settings, fatal, outbox, receiver, build)
+}
+
+/// As [`spawn`], with a mailbox that exists already ([`Outbox::channel`]): where actors send to each other.
+pub fn spawn_on<W, B>(
+    settings: Settings,
+    fatal: mpsc::UnboundedSender<Fatal>,
+    outbox: Outbox<W::Message>,
+    receiver: async_channel::Receiver<W::Message>,
+    build: B,
+) -> Handle<W::Message>
+where
+    W: Worker,
+    B: FnMut() -> anyhow::Result<W> + Send + Unpin + 'static,
+{
     let (done, finished) = oneshot::channel();
     let own = outbox.clone();
     let arbiter = actix::Arbiter::new();

@@ -1,0 +1,330 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Where data is kept unless `--data` says otherwise.
+pub const DATA: &str = "/var/lib/benocs";
+
+/// Network traffic analytics for internet providers.
+///
+/// With --role, runs that machine's part of the system until SIGTERM or SIGINT,
+/// then drains. With a command, does that and ends. Exit status: 0 done,
+/// 1 failed, 2 wrong usage, 78 wrong configuration.
+#[derive(Debug, Parser)]
+#[command(
+    name = "benocs",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = false
+)]
+pub struct Cli {
+    /// Role of this process: af00, ce00, dns00, netflow00, process00, process01, storage00, step00, several with commas, or all.
+    #[arg(long)]
+    pub role: Option<String>,
+
+    /// Configuration file (TOML); without one, the defaults hold.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Data directory of the process.
+    #[arg(long, global = true, value_name = "DIR", default_value = DATA)]
+    pub data: PathBuf,
+
+    /// One setting, over the file: `--set collector.listen='["127.0.0.1:2055"]'`. May be given often.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the configuration and say what is wrong, with file, line and remedy.
+    Check,
+    /// Print settings.
+    Config(ConfigArgs),
+    /// The inventory: machines, networks, and the numbered flows between them.
+    Roles(JsonArgs),
+    /// Send the UDP packets of a capture again.
+    Replay(ReplayArgs),
+    /// Send flow records at a given rate.
+    Generate(GenerateArgs),
+    /// Be an internet provider: routers, resolvers and SNMP agents on loopback addresses.
+    Simulate(SimulateArgs),
+    /// Ask the running process about traffic.
+    Query(QueryArgs),
+    /// Ask the running process in SQL (read only; tables flows, rollup_1m, rollup_5m).
+    Sql(SqlArgs),
+    /// Routes of the running process.
+    Rib(RibArgs),
+    /// Feeds and losses of the running process.
+    Status(JsonArgs),
+    /// Exporters of the running process: rate, loss, templates, sampling, last seen.
+    Flows(JsonArgs),
+    /// Set a user's password for the page (the process must not be running).
+    Passwd(PasswdArgs),
+    /// The store of a process that is not running.
+    Store(StoreArgs),
+    /// Certificates for the links between machines.
+    Ca(CaArgs),
+    /// The collector and its log alone, for measurements.
+    BenchCollector(BenchCollectorArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Every setting with its default, commented.
+    #[arg(long, conflicts_with = "effective")]
+    pub defaults: bool,
+    /// What holds after file and --set; secrets are left out.
+    #[arg(long)]
+    pub effective: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// pcap, pcapng, IPFIX file, or one UDP payload (.dat, .bin); also compressed (gzip, zstd).
+    #[arg(required = true)]
+    pub capture: Vec<PathBuf>,
+    /// Where to send to.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub to: String,
+    /// Times the capture's own pace; 0 is as fast as possible.
+    #[arg(long, default_value_t = 1.0)]
+    pub speed: f64,
+    /// Only packets to this UDP port of the capture.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Send this often; 0 is until stopped.
+    #[arg(long, default_value_t = 1)]
+    pub repeat: u32,
+    /// Send from the capture's own source addresses, which this machine must have; without it, an exporter becomes
+    /// an address 127.x.y.z towards loopback.
+    #[arg(long)]
+    pub keep_source: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FlowProtocol {
+    V5,
+    V9,
+    Ipfix,
+    Sflow,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2055")]
+    pub to: String,
+    /// Records a second, all exporters together; 0 is as fast as the machine can.
+    #[arg(long, default_value_t = 10_000)]
+    pub rate: u64,
+    /// How long.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Exactly so many records, whatever the time.
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// Source addresses 127.17.x.y, one an exporter.
+    #[arg(long, default_value_t = 4)]
+    pub exporters: u32,
+    /// 0 is as many as fit.
+    #[arg(long, default_value_t = 19)]
+    pub records_per_packet: usize,
+    #[arg(long, value_enum, default_value_t = FlowProtocol::Ipfix)]
+    pub protocol: FlowProtocol,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Every record differs from all others in (src_addr, src_port, dst_port).
+    #[arg(long)]
+    pub unique_key: bool,
+    /// First of those keys, so that runs one after the other stay distinct.
+    #[arg(long, default_value_t = 0)]
+    pub first_key: u64,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Scale {
+    Small,
+    Medium,
+    Large,
+}
+
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    #[arg(long, value_enum, default_value_t = Scale::Small)]
+    pub scale: Scale,
+    /// Write what really flowed, per 5 minutes and dimension, as JSON lines.
+    #[arg(long, value_name = "FILE")]
+    pub truth: Option<PathBuf>,
+    /// Break one thing at a known time: sampling, loss, flap, silent or ifindex, as in loss@60 or silent@60:r1.
+    #[arg(long, value_name = "FAULT@SECONDS[:ROUTER]")]
+    pub fault: Vec<String>,
+    /// One of so many packets is sampled; 1 is all.
+    #[arg(long, default_value_t = 1)]
+    pub sampling: u32,
+    /// How long to run; until SIGINT without it.
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// Conversations a second at the day's peak; by scale without it.
+    #[arg(long)]
+    pub conversations: Option<f64>,
+    /// Write the resolvers' dnstap frames to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub dnstap_file: Option<PathBuf>,
+    /// Flows of the past, sent first and fast: 30m.
+    #[arg(long, value_name = "DURATION")]
+    pub backfill: Option<String>,
+    /// Print the configuration for `benocs --role all` that fits this provider, and end.
+    #[arg(long)]
+    pub print_config: bool,
+    /// Where NetFlow and IPFIX go.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2055")]
+    pub collector: String,
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6343")]
+    pub sflow: String,
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1179")]
+    pub bgp: String,
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5453")]
+    pub dnstap: String,
+    /// UDP port of the SNMP agents, one on each router's address.
+    #[arg(long, default_value_t = 1161)]
+    pub snmp_port: u16,
+    /// Directory for what the printed configuration refers to (community files).
+    #[arg(long, value_name = "DIR")]
+    pub files: Option<PathBuf>,
+    #[arg(long)]
+    pub json: bool,
+    /// Address-to-AS table (CSV of @ip-location-db/asn); without it, a small built-in one.
+    #[arg(long, value_name = "FILE")]
+    pub as_table: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Sightings {
+    Counted,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Order {
+    Octets,
+    Packets,
+    Flows,
+}
+
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// RFC 3339, -10m, or now.
+    #[arg(long, default_value = "-1h", allow_hyphen_values = true)]
+    pub from: String,
+    #[arg(long, default_value = "now", allow_hyphen_values = true)]
+    pub to: String,
+    /// Dimensions with commas: src_as,dst_as; `time` for a series.
+    #[arg(long, value_delimiter = ',')]
+    pub by: Vec<String>,
+    /// For example: src_as = AS15169 AND in_if_boundary = external
+    #[arg(long, default_value = "")]
+    pub filter: String,
+    /// The largest so many rows; the rest is summed in `other`.
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+    /// Width of a time bucket in seconds; without it, about 200 buckets.
+    #[arg(long, value_name = "SECONDS")]
+    pub resolution: Option<u64>,
+    #[arg(long, value_enum, default_value_t = Order::Octets)]
+    pub order: Order,
+    /// `all` shows also the sightings on other routers that are not counted.
+    #[arg(long, value_enum, default_value_t = Sightings::Counted)]
+    pub sightings: Sightings,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SqlArgs {
+    pub statement: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RibArgs {
+    #[command(subcommand)]
+    pub command: RibCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RibCommand {
+    /// What a router does with an address: prefix, path, next hop, and whose table said so.
+    Lookup {
+        address: String,
+        /// Name or address of the router; every peer without it.
+        #[arg(long)]
+        router: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PasswdArgs {
+    #[arg(default_value = "admin")]
+    pub user: String,
+    /// Read the password from standard input; without it, a random one is printed.
+    #[arg(long)]
+    pub stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Read every file and compare it with the manifest.
+    Verify,
+}
+
+#[derive(Debug, Args)]
+pub struct CaArgs {
+    /// Directory of the certificate authority; made where it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub ca: PathBuf,
+    #[command(subcommand)]
+    pub command: CaCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Issue certificate and key of a role into a directory.
+    Issue {
+        role: String,
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct BenchCollectorArgs {
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: std::net::SocketAddr,
+    #[arg(long, value_name = "HOST:PORT")]
+    pub admin: std::net::SocketAddr,
+}

@@ -1,0 +1,149 @@
+//! Questions to the running process.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use benocs_model::question::{Answer, Order, Question};
+use serde_json::Value;
+
+use super::table;
+use crate::cli::{self, JsonArgs, QueryArgs, RibArgs, RibCommand, SqlArgs};
+use crate::control::{Request, ask};
+use crate::when;
+
+pub fn query(data: &Path, arguments: &QueryArgs) -> anyhow::Result<()> {
+    let now_ms = when::now_ms();
+    let question = Question {
+        from_ms: when::parse(&arguments.from, now_ms).context("--from")?,
+        to_ms: when::parse(&arguments.to, now_ms).context("--to")?,
+        by: arguments.by.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
+        filter: arguments.filter.clone(),
+        limit: arguments.limit,
+        resolution_ms: arguments.resolution.map_or(0, |seconds| seconds as i64 * 1000),
+        order: match arguments.order {
+            cli::Order::Octets => Order::Octets,
+            cli::Order::Packets => Order::Packets,
+            cli::Order::Flows => Order::Flows,
+        },
+        all_sightings: matches!(arguments.sightings, cli::Sightings::All),
+        tenant_sets: None,
+    };
+    let value = ask(data, &Request::Query(Box::new(question)))?;
+    if arguments.json {
+        println!("{value}");
+        return Ok(());
+    }
+    let answer: Answer = serde_json::from_value(value).context("the process answers in another version")?;
+    let heading: Vec<&str> = answer.columns.iter().map(String::as_str).collect();
+    let rows: Vec<Vec<String>> = answer.rows.iter().map(|row| row.iter().map(table::cell).collect()).collect();
+    table::print(&heading, &rows);
+    let seconds = (answer.to_ms - answer.from_ms).max(1) as f64 / 1000.0;
+    println!(
+        "total {} octets ({}bit/s on average), {} packets, {} flows; other {} octets",
+        answer.totals.octets,
+        table::si(answer.totals.octets as f64 * 8.0 / seconds),
+        answer.totals.packets,
+        answer.totals.flows,
+        answer.other.octets,
+    );
+    println!(
+        "{} to {}; from {}, {} rows read in {:.0} ms",
+        when::rfc3339(answer.from_ms),
+        when::rfc3339(answer.to_ms),
+        answer.source,
+        answer.rows_read,
+        answer.elapsed_ms,
+    );
+    for note in &answer.notes {
+        println!("note: {note}");
+    }
+    Ok(())
+}
+
+pub fn sql(data: &Path, arguments: &SqlArgs) -> anyhow::Result<()> {
+    let value = ask(data, &Request::Sql(arguments.statement.clone()))?;
+    println!("{}", serde_json::to_string_pretty(&value)?);
+    Ok(())
+}
+
+pub fn rib(data: &Path, arguments: RibArgs) -> anyhow::Result<()> {
+    let RibCommand::Lookup { address, router, json } = arguments.command;
+    let value = ask(data, &Request::Rib { address, router })?;
+    if json {
+        println!("{value}");
+    } else {
+        print_fields(&value, 0);
+    }
+    Ok(())
+}
+
+pub fn status(data: &Path, arguments: &JsonArgs) -> anyhow::Result<()> {
+    let value = ask(data, &Request::Status)?;
+    if arguments.json {
+        println!("{value}");
+    } else {
+        print_fields(&value, 0);
+    }
+    Ok(())
+}
+
+pub fn flows(data: &Path, arguments: &JsonArgs) -> anyhow::Result<()> {
+    let value = ask(data, &Request::Flows)?;
+    if arguments.json {
+        println!("{value}");
+        return Ok(());
+    }
+    let Some(exporters) = value.as_array() else {
+        print_fields(&value, 0);
+        return Ok(());
+    };
+    if exporters.is_empty() {
+        println!("no exporter has sent anything yet");
+        return Ok(());
+    }
+    let columns = [
+        "address",
+        "name",
+        "protocols",
+        "datagrams",
+        "records",
+        "octets",
+        "lost",
+        "templates",
+        "sampling",
+        "last_seen",
+    ];
+    let rows: Vec<Vec<String>> = exporters
+        .iter()
+        .map(|exporter| columns.iter().map(|column| table::cell(&exporter[*column])).collect())
+        .collect();
+    table::print(&columns, &rows);
+    Ok(())
+}
+
+/// An answer of any shape, as indented names and values.
+fn print_fields(value: &Value, depth: usize) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::Object(_) => {
+                        println!("{indent}{name}");
+                        print_fields(value, depth + 1);
+                    }
+                    Value::Array(items) if items.iter().any(Value::is_object) => {
+                        println!("{indent}{name}");
+                        items.iter().for_each(|item| print_fields(item, depth + 1));
+                    }
+                    other => println!("{indent}{name:<18} {}", table::cell(other)),
+                }
+            }
+            if depth > 0 {
+                println!();
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| print_fields(item, depth)),
+        other => println!("{indent}{}", table::cell(other)),
+    }
+}

@@ -1,0 +1,338 @@
+//! Settings: typed defaults, then the file, then `--set`, each over the last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use benocs_model::address::{Address, Prefix};
+use serde::{Deserialize, Serialize};
+
+/// Every setting with its default, commented; a test holds it against [`Settings::default`].
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// The configuration is wrong: the process ends with status 78.
+#[derive(Debug)]
+pub struct Wrong(String);
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+fn wrong(message: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Wrong(message.into()))
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub admin: Admin,
+    pub log: Log,
+    pub network: Network,
+    pub collector: benocs_collector::Config,
+    pub sflow: Sflow,
+    pub bgp: benocs_bgp::Config,
+    pub snmp: benocs_snmp::Config,
+    pub dnstap: benocs_dnstap::Config,
+    pub enricher: benocs_enricher::Config,
+    pub aggregator: benocs_aggregator::Config,
+    pub store: benocs_store::Config,
+    pub web: benocs_web::Config,
+    pub link: Link,
+    pub exporter: Vec<Exporter>,
+    pub interface: Vec<benocs_snmp::StaticInterface>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Addresses of /metrics, /healthz and /readyz.
+    pub listen: Vec<String>,
+    /// How long a drain may take, seconds.
+    pub drain_s: u64,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: vec!["127.0.0.1:9100".to_owned()], drain_s: 30 }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// error, warn, info, debug or trace; or per crate, as in `info,benocs_bgp=debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned() }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// The own AS, and further ones that count as own; without one, `bgp.local_as`.
+    pub own_as: Vec<u32>,
+    /// Prefixes that are the own AS whatever the routes say.
+    pub own_prefixes: Vec<String>,
+    /// AS names, lines of "number,name" (CSV).
+    pub as_names_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sflow {
+    /// Addresses for sFlow alone (it is taken on `collector.listen` too); 6343 is the usual port.
+    pub listen: Vec<String>,
+}
+
+/// How roles in different processes reach each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Link {
+    /// Directory with ROLE.pem and ROLE.key of each role of this process, and ca.pem (see `benocs ca issue`).
+    pub certificates: PathBuf,
+    /// Address to be reached at, by role of this process; only process00, process01 and storage00 are reached.
+    pub listen: BTreeMap<String, String>,
+    /// host:port of roles in other processes.
+    pub peer: BTreeMap<String, String>,
+    pub tuning: benocs_link::Config,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            certificates: PathBuf::from("/etc/benocs/link"),
+            listen: BTreeMap::new(),
+            peer: BTreeMap::new(),
+            tuning: benocs_link::Config::default(),
+        }
+    }
+}
+
+/// A router that exports flows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exporter {
+    pub address: IpAddr,
+    pub name: Option<String>,
+    /// A file whose first line is the SNMP v2c community; without it the router is not polled.
+    pub snmp_community_file: Option<PathBuf>,
+    pub snmp_port: Option<u16>,
+    /// One of so many packets is sampled, where the router does not say it.
+    pub sampling: Option<u32>,
+}
+
+impl Settings {
+    pub fn load(file: Option<&Path>, sets: &[String]) -> anyhow::Result<Self> {
+        let mut table = toml::Table::new();
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
+            // Once on its own, so that an error names the file's line.
+            toml::from_str::<Self>(&text).map_err(|error| wrong(located(path, &text, &error)))?;
+            table = text.parse().map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        }
+        for set in sets {
+            apply(&mut table, set)?;
+        }
+        table.try_into().map_err(|error: toml::de::Error| wrong(format!("--set: {}", error.message())))
+    }
+}
+
+/// "file:line: what is wrong": the parser's own words, without its drawing.
+fn located(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    format!("{}:{line}: {}", path.display(), error.message().replace('\n', " "))
+}
+
+/// Sets `a.b.c=value`; what is not a TOML value is a string.
+fn apply(table: &mut toml::Table, set: &str) -> anyhow::Result<()> {
+    let (key, value) = set
+        .split_once('=')
+        .ok_or_else(|| wrong(format!("--set {set}: write key=value, for example bgp.local_as=64500")))?;
+    let value = match format!("value = {value}").parse::<toml::Table>() {
+        Ok(mut parsed) => parsed.remove("value").unwrap_or_else(|| toml::Value::String(value.to_owned())),
+        Err(_) => toml::Value::String(value.to_owned()),
+    };
+    let (parents, last) = match key.trim().rsplit_once('.') {
+        Some((parents, last)) => (parents.split('.').collect(), last),
+        None => (Vec::new(), key.trim()),
+    };
+    let mut inner = table;
+    for parent in parents {
+        let entry = inner.entry(parent).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        inner = entry
+            .as_table_mut()
+            .ok_or_else(|| wrong(format!("--set {key}: {parent} is not a section of the configuration")))?;
+    }
+    inner.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// Addresses to listen on, as settings write them.
+pub fn addresses(setting: &str, listen: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
+    listen
+        .iter()
+        .map(|text| {
+            text.parse()
+                .map_err(|_| wrong(format!("{setting}: {text:?} is not an address with a port, as in 127.0.0.1:2055")))
+        })
+        .collect()
+}
+
+impl Settings {
+    /// What the types cannot hold: addresses, duplicates, files that are missing.
+    pub fn check(&self) -> anyhow::Result<()> {
+        for (setting, listen) in [
+            ("admin.listen", &self.admin.listen),
+            ("collector.listen", &self.collector.listen),
+            ("sflow.listen", &self.sflow.listen),
+            ("bgp.listen", &self.bgp.listen),
+            ("dnstap.listen", &self.dnstap.listen),
+            ("web.listen", &self.web.listen),
+            ("web.redirect_listen", &self.web.redirect_listen),
+        ] {
+            addresses(setting, listen)?;
+        }
+        let mut seen = BTreeSet::new();
+        for exporter in &self.exporter {
+            if !seen.insert(exporter.address) {
+                return Err(wrong(format!("exporter {} is there twice: keep one", exporter.address)));
+            }
+            if let Some(file) = &exporter.snmp_community_file {
+                readable(file, "snmp_community_file", &exporter.address.to_string())?;
+            }
+            if exporter.sampling == Some(0) {
+                return Err(wrong(format!("exporter {}: sampling 0 is no rate: 1 is unsampled", exporter.address)));
+            }
+        }
+        let mut peers = BTreeSet::new();
+        for peer in &self.bgp.peer {
+            if !peers.insert((&peer.address, &peer.local_address)) {
+                return Err(wrong(format!("bgp.peer {} is there twice: keep one", peer.address)));
+            }
+        }
+        self.bgp.check().map_err(|error| wrong(error.to_string()))?;
+        self.own_prefixes()?;
+        Ok(())
+    }
+
+    pub fn own_prefixes(&self) -> anyhow::Result<Vec<Prefix>> {
+        let parse = |text: &String| {
+            let wrong = || wrong(format!("network.own_prefixes: {text:?} is not a prefix, as in 192.0.2.0/24"));
+            let (address, len) = text.split_once('/').ok_or_else(wrong)?;
+            let address: IpAddr = address.parse().map_err(|_| wrong())?;
+            let len: u8 = len.parse().map_err(|_| wrong())?;
+            if len > if address.is_ipv4() { 32 } else { 128 } {
+                return Err(wrong());
+            }
+            Ok(Prefix::new(Address::from(address), len))
+        };
+        self.network.own_prefixes.iter().map(parse).collect()
+    }
+
+    /// The own AS numbers: as configured, else the BGP speaker's.
+    pub fn own_as(&self) -> Vec<u32> {
+        match (&self.network.own_as[..], self.bgp.local_as) {
+            ([], 0) => Vec::new(),
+            ([], local) => vec![local],
+            (own, _) => own.to_vec(),
+        }
+    }
+}
+
+fn readable(file: &Path, setting: &str, of: &str) -> anyhow::Result<()> {
+    std::fs::metadata(file)
+        .map(drop)
+        .map_err(|error| wrong(format!("{of}: cannot read {setting} {}: {error}", file.display())))
+}
+
+/// First line of a secret's file.
+pub fn secret(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_defaults_are_the_defaults_and_all_of_them() {
+        let printed: toml::Table = DEFAULTS.parse().expect("defaults.toml is TOML");
+        let actual = toml::Table::try_from(Settings::default()).expect("settings serialize");
+        for (section, values) in &actual {
+            let Some(values) = values.as_table() else { continue };
+            let shown = printed.get(section).and_then(toml::Value::as_table);
+            for (key, value) in values {
+                let shown = shown.and_then(|section| section.get(key));
+                assert_eq!(shown, Some(value), "{section}.{key} in defaults.toml");
+            }
+        }
+        let parsed: Settings = toml::from_str(DEFAULTS).expect("defaults.toml holds settings and nothing else");
+        assert_eq!(toml::Table::try_from(parsed).expect("settings serialize"), actual);
+        for optional in ["certificate_file", "as_names_file", "snmp_community_file", "remote_as"] {
+            assert!(DEFAULTS.contains(optional), "{optional} is shown, commented out");
+        }
+    }
+
+    #[test]
+    fn a_wrong_file_is_located() -> anyhow::Result<()> {
+        let directory = std::env::temp_dir().join(format!("benocs-settings-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        let file = directory.join("wrong.toml");
+        std::fs::write(&file, "[bgp]\nlocal_as = 64500\n\n[collector]\nlisten_on = []\n")?;
+        let error = Settings::load(Some(&file), &[]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("wrong.toml:5:") && text.contains("listen_on"), "{text}");
+        assert!(error.downcast_ref::<Wrong>().is_some());
+        std::fs::remove_dir_all(&directory)?;
+        Ok(())
+    }
+
+    #[test]
+    fn every_setting_can_be_set() -> anyhow::Result<()> {
+        let settings = Settings::load(
+            None,
+            &[
+                "collector.listen=[\"127.0.0.1:9\"]".to_owned(),
+                "bgp.local_as=64500".to_owned(),
+                "bgp.router_id=192.0.2.10".to_owned(),
+                "log.level=debug".to_owned(),
+                "exporter=[{address=\"192.0.2.1\", sampling=100}]".to_owned(),
+            ],
+        )?;
+        assert_eq!(settings.collector.listen, ["127.0.0.1:9"]);
+        assert_eq!((settings.own_as(), settings.log.level.as_str()), (vec![64500], "debug"));
+        assert_eq!(settings.exporter[0].sampling, Some(100));
+        for bad in ["no-equals", "bgp.local_as=many", "bgp.nothing=1", "log.level.deeper=1"] {
+            let error = Settings::load(None, &[bad.to_owned()]).unwrap_err();
+            assert!(error.downcast_ref::<Wrong>().is_some(), "{bad}: {error:#}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn contradictions_are_found() -> anyhow::Result<()> {
+        for (set, word) in [
+            ("collector.listen=[\"2055\"]", "collector.listen"),
+            ("exporter=[{address=\"192.0.2.1\"},{address=\"192.0.2.1\"}]", "twice"),
+            ("exporter=[{address=\"192.0.2.1\",sampling=0}]", "sampling"),
+            ("network.own_prefixes=[\"10.0.0.0/33\"]", "own_prefixes"),
+            ("exporter=[{address=\"192.0.2.1\",snmp_community_file=\"/nonexistent/c\"}]", "snmp_community_file"),
+        ] {
+            let error = Settings::load(None, &[set.to_owned()])?.check().unwrap_err().to_string();
+            assert!(error.contains(word), "{set}: {error}");
+        }
+        Settings::default().check()
+    }
+}

@@ -1,0 +1,9 @@
+//! What only the whole shows: layering, the binary as a user runs it, faults.
+//! One binary, so that it is linked once.
+
+mod cli;
+mod delivery;
+mod lab;
+mod process;
+mod simulated;
+mod tidy;
