@@ -559,7 +559,7 @@ impl Joiner {
                     let path = lookup.path(&route);
                     row.next_as = lookup.or_own(path.first_as);
                     row.exit_path = Some(route.path_hash);
-                    match lookup.reference.step(site, path.next_hop) {
+                    match lookup.reference.step(site, path.next_hop, false) {
                         Step::Leaves { site, interface, ambiguous } => {
                             row.exit = Some(site);
                             row.exit_interface = interface;
@@ -579,14 +579,14 @@ impl Joiner {
 
     /// The interface towards the neighbour where no next hop named one.
     fn finish_exits(&mut self) {
+        let own_as = self.reference.own_as();
         for row in &mut self.scratch.rows {
             if let (Some(site), None) = (row.exit, row.exit_interface) {
-                let learnt = self
-                    .reference
-                    .get(site)
-                    .router
-                    .and_then(|router| self.exits.find(router, row.exit_path, row.next_as));
-                row.exit_interface = learnt.or_else(|| self.reference.interface_to(site, row.next_as));
+                // Customers of the own AS are behind many interfaces: only their paths tell.
+                let neighbour = if row.next_as == own_as { 0 } else { row.next_as };
+                let router = self.reference.get(site).router;
+                let learnt = router.and_then(|router| self.exits.find(router, row.exit_path, neighbour));
+                row.exit_interface = learnt.or_else(|| self.reference.interface_to(site, neighbour));
             }
             if row.exit.is_none() || row.exit_interface.is_none() {
                 row.quality |= quality::EGRESS_UNKNOWN;
@@ -779,7 +779,8 @@ impl Lookup<'_> {
             row.exit = (Port::of(out_if) == Port::Device && row.next_as == self.reference.own_as()).then_some(row.site);
             return None;
         }
-        match self.reference.step(row.site, row.next_hop?) {
+        let inward = row.out_port.boundary == Boundary::Internal;
+        match self.reference.step(row.site, row.next_hop?, inward) {
             Step::Leaves { site, interface, ambiguous } => {
                 row.quality |= if ambiguous { quality::EGRESS_AMBIGUOUS } else { 0 };
                 if site != row.site {
@@ -832,7 +833,7 @@ impl Lookup<'_> {
         } else if row.in_port.boundary == Boundary::Internal {
             row.handover_as = reverse_as;
             row.quality |= quality::HANDOVER_GUESSED;
-            row.entry = path.and_then(|path| match self.reference.step(row.site, path.next_hop) {
+            row.entry = path.and_then(|path| match self.reference.step(row.site, path.next_hop, true) {
                 Step::Leaves { site, .. } | Step::Router(site) => Some(site).filter(|site| *site != row.site),
                 Step::Unknown => None,
             });

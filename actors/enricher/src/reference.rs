@@ -231,8 +231,9 @@ impl Reference {
         self.sites[site as usize].by_neighbour.get(&neighbour).copied().flatten()
     }
 
-    /// Where a packet at `site` with this BGP next hop goes.
-    pub fn step(&mut self, site: SiteId, next_hop: Address) -> Step {
+    /// Where a packet at `site` with this BGP next hop goes; `inward` says that it went on over an internal
+    /// interface, so that of a subnet that several routers share it is another's.
+    pub fn step(&mut self, site: SiteId, next_hop: Address, inward: bool) -> Step {
         if !self.next_hops.contains_key(&next_hop) {
             if self.next_hops.len() >= NEXT_HOPS_MAX {
                 self.next_hops.clear();
@@ -244,12 +245,13 @@ impl Reference {
             NextHop::Router(at) if *at == site => Step::Leaves { site, interface: None, ambiguous: false },
             NextHop::Router(at) => Step::Router(*at),
             NextHop::Lan(ports) => {
-                let own = ports.iter().find(|(at, _)| *at == site);
-                match own.or(ports.first()) {
+                let own = ports.iter().find(|(at, _)| *at == site).filter(|_| !inward);
+                let other = || ports.iter().find(|(at, _)| *at != site);
+                match own.or_else(other).or(ports.first()) {
                     Some((at, interface)) => Step::Leaves {
                         site: *at,
                         interface: Some(*interface),
-                        ambiguous: own.is_none() && ports.iter().any(|(other, _)| other != at),
+                        ambiguous: own.is_none() && ports.iter().any(|(more, _)| more != at && *more != site),
                     },
                     None => Step::Unknown,
                 }
@@ -386,13 +388,19 @@ mod tests {
         let mut reference = reference(Vec::new());
         let one = reference.site(address("10.0.0.1"));
         let two = reference.site(address("10.0.0.2"));
-        assert_eq!(reference.step(one, address("10.0.0.2")), Step::Router(two));
-        assert_eq!(reference.step(one, address("10.1.0.0")), Step::Router(two), "by an interface's address");
+        assert_eq!(reference.step(one, address("10.0.0.2"), false), Step::Router(two));
+        assert_eq!(reference.step(one, address("10.1.0.0"), false), Step::Router(two), "by an interface's address");
         let here = Step::Leaves { site: one, interface: None, ambiguous: false };
-        assert_eq!(reference.step(one, address("10.0.0.1")), here);
+        assert_eq!(reference.step(one, address("10.0.0.1"), false), here);
         let exchange = Step::Leaves { site: two, interface: Some(4), ambiguous: false };
-        assert_eq!(reference.step(two, address("203.0.113.7")), exchange);
-        assert_eq!(reference.step(one, address("203.0.113.7")), exchange, "next hops that are kept as they were");
-        assert_eq!(reference.step(one, address("100.64.0.1")), Step::Unknown);
+        assert_eq!(reference.step(two, address("203.0.113.7"), false), exchange);
+        assert_eq!(
+            reference.step(one, address("203.0.113.7"), false),
+            exchange,
+            "next hops that are kept as they were"
+        );
+        assert_eq!(reference.step(one, address("100.64.0.1"), false), Step::Unknown);
+        let inward = Step::Leaves { site: two, interface: Some(4), ambiguous: false };
+        assert_eq!(reference.step(two, address("203.0.113.7"), true), inward, "nobody else is at that exchange");
     }
 }

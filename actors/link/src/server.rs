@@ -354,9 +354,13 @@ async fn receive(
 
 /// Tells what is committed, at once and whenever it changes.
 async fn tell(mut commits: watch::Receiver<Wanted>, replies: mpsc::Sender<Result<FlightData, Status>>) {
+    let mut told = Wanted::default();
     loop {
-        let committed = commits.borrow_and_update().commits();
-        for commit in committed.into_iter().filter(|commit| !commit.cursors.is_empty()) {
+        let committed = commits.borrow_and_update().clone();
+        let news = committed.commits().into_iter().filter(|commit| commit.cursors != *told.of(commit.stream));
+        let news: Vec<Commit> = news.collect();
+        told = committed;
+        for commit in news {
             let Ok(data) = pack(&Reply::Commit(commit)) else { return };
             if replies.send(Ok(data)).await.is_err() {
                 return;

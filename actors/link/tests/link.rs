@@ -36,10 +36,19 @@ impl Authority {
     }
 
     fn issue(&self, names: &[&str]) -> Result<Identity, benocs_link::IdentityError> {
+        self.identity(names, self)
+    }
+
+    /// An identity of this authority that trusts another one.
+    fn issue_trusting(&self, names: &[&str], trusted: &Authority) -> Identity {
+        self.identity(names, trusted).expect("an identity")
+    }
+
+    fn identity(&self, names: &[&str], trusted: &Authority) -> Result<Identity, benocs_link::IdentityError> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().expect("a key");
         let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &self.0).expect("signs");
-        Identity::from_pem(&certificate.pem(), &key.serialize_pem(), &self.0.pem())
+        Identity::from_pem(&certificate.pem(), &key.serialize_pem(), &trusted.0.pem())
     }
 
     fn role(&self, role: &str) -> Identity {
@@ -255,6 +264,9 @@ async fn strangers_and_wrong_roles_are_refused() {
     let stranger = Authority::new().role("netflow00");
     let error = try_with(Client::new(config(), stranger, "process00", &address.to_string()), Kind::Flows).await;
     assert!(error.contains("ertificate"), "another authority: {error}");
+    let forged = Authority::new().issue_trusting(&["netflow00"], &authority);
+    let error = try_with(Client::new(config(), forged, "process00", &address.to_string()), Kind::Flows).await;
+    assert!(!error.is_empty(), "the server does not know the client's authority");
     let elsewhere = Client::new(config(), authority.role("netflow00"), "storage00", &address.to_string());
     let error = try_with(elsewhere, Kind::Flows).await;
     assert!(error.contains("not valid for name"), "the server is another role: {error}");
