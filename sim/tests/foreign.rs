@@ -80,6 +80,18 @@ fn listens(port: u16) -> bool {
         || fs::read_to_string("/proc/net/udp6").unwrap().lines().any(|line| line.contains(&hex))
 }
 
+/// Waits until the listener has taken everything from its socket.
+fn drained(port: u16) {
+    let hex = format!(":{port:04X} ");
+    wait("an empty socket", || {
+        let table = fs::read_to_string("/proc/net/udp").unwrap();
+        let mut lines = table
+            .lines()
+            .filter(|line| line.split_whitespace().nth(1).is_some_and(|at| format!("{at} ").ends_with(&hex)));
+        lines.all(|line| line.split_whitespace().nth(4).is_some_and(|queues| queues.ends_with(":00000000")))
+    });
+}
+
 /// Nothing but flows, all of the past, without sampling.
 fn flows_only(collector: u16, sflow: u16) -> Config {
     Config {
@@ -165,6 +177,7 @@ fn nfdump_reads_the_truth() {
     let config = Config { truth: Some(file.clone()), ..flows_only(port, sink.local_addr().unwrap().port()) };
     let model = Model::build(&config).unwrap();
     let report = simulate::run(config).unwrap();
+    drained(port);
     daemon.terminate();
     let (expected, read) = (flow_truth(&model, &file), nfdump(&flows));
     assert!(expected.len() > 10, "{expected:?}");
@@ -196,6 +209,7 @@ fn nfdump_reads_generated_load() {
             ..generate::Config::default()
         };
         let report = generate::run(config).unwrap();
+        drained(port);
         daemon.terminate();
         let read =
             nfdump(&flows).into_values().fold((0, 0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2));
