@@ -89,7 +89,7 @@ impl Datagram {
 
     /// Pads to four octets (RFC 3954, 5.3) and notes the length.
     fn end(&mut self, start: usize) {
-        while (self.out.len() - start) % 4 != 0 {
+        while !(self.out.len() - start).is_multiple_of(4) {
             self.out.u8(0);
         }
         let length = (self.out.len() - start) as u16;

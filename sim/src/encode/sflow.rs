@@ -136,7 +136,7 @@ fn end(out: &mut [u8], start: usize) {
 }
 
 fn pad(out: &mut Vec<u8>) {
-    while out.len() % 4 != 0 {
+    while !out.len().is_multiple_of(4) {
         out.u8(0);
     }
 }

@@ -164,7 +164,7 @@ impl Replay<'_> {
             }
             self.send(datagram.src, &datagram.payload)?;
             sent += 1;
-            if sent % 64 == 0 {
+            if sent.is_multiple_of(64) {
                 bar.set_position(capture.position());
                 bar.set_message(format!("{} datagrams", self.report.datagrams));
             }

@@ -594,11 +594,11 @@ impl Builder {
         let edges: Vec<RouterId> =
             (0..self.network.routers.len()).filter(|id| self.network.routers[*id].edge).collect();
         let v4 = |text: (u8, u8, u8), len| Ipv4Net::new(Ipv4Addr::new(198, text.0, text.1, text.2), len);
-        for pop in 0..sizes.pops {
+        for (pop, (_, place)) in POPS.iter().enumerate().take(sizes.pops) {
             let here: Vec<RouterId> =
                 edges.iter().copied().filter(|edge| self.network.routers[*edge].pop == pop).collect();
             let Some(router) = here.choose(&mut self.rng).copied() else { continue };
-            let description = format!("Cust: Broadband {}", POPS[pop].1);
+            let description = format!("Cust: Broadband {place}");
             let (interface, _) = self.port(router, description, Connectivity::Customer, 400_000_000_000);
             let net6 = Ipv6Net::new(Ipv6Addr::new(0x2001, 0xdb8, pop as u16, 0, 0, 0, 0, 0), 48);
             self.network.groups.push(Group {

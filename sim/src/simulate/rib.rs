@@ -171,8 +171,8 @@ fn candidates(network: &Network, asn: u32, kind: GroupKind) -> Vec<Candidate> {
         .map(|neighbour| neighbour.asn)
         .collect();
     // Half of those that are not connected themselves are behind one of the exchange's members.
-    let behind =
-        (!direct && mix(asn, 1) % 2 == 0 && !peers.is_empty()).then(|| peers[mix(asn, 2) as usize % peers.len()]);
+    let behind = (!direct && mix(asn, 1).is_multiple_of(2) && !peers.is_empty())
+        .then(|| peers[mix(asn, 2) as usize % peers.len()]);
     for (id, neighbour) in network.neighbours.iter().enumerate() {
         let as_path = if neighbour.asn == asn {
             vec![asn]

@@ -108,7 +108,7 @@ impl Services {
         let v6 = client.is_ipv6();
         // The same slot is the same address, whoever asks.
         let bits =
-            (slot as u128 + 1).wrapping_mul(0x0000_0001_9e37_79b9_0000_0000_0000_0b05) & !0xff | slot as u128 + 16;
+            (slot as u128 + 1).wrapping_mul(0x0000_0001_9e37_79b9_0000_0000_0000_0b05) & !0xff | (slot as u128 + 16);
         Server { service, asked, group, address: host(&network.groups[group], v6, bits) }
     }
 
