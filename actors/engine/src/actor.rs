@@ -28,7 +28,11 @@ pub enum Message {
     /// A BGP session came up.
     Peer(Arc<Peer>),
     /// What a router says of itself.
-    System { address: Address, name: String, vendor: Option<String> },
+    System {
+        address: Address,
+        name: String,
+        vendor: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -68,7 +72,15 @@ impl Engine {
                 None => drop(routers.identify(known.address)),
             }
         }
-        Ok(Self { config, routers, neighbours: Vec::new(), tree, network, published: Network::default(), changed: true })
+        Ok(Self {
+            config,
+            routers,
+            neighbours: Vec::new(),
+            tree,
+            network,
+            published: Network::default(),
+            changed: true,
+        })
     }
 
     fn publish(&mut self) -> anyhow::Result<()> {
@@ -129,7 +141,8 @@ impl Worker for Engine {
                     exporters.dedup();
                     for exporter in exporters {
                         let own = current().filter(|interface| interface.exporter == exporter);
-                        let addresses = own.flat_map(|interface| interface.addresses.iter().map(|(address, _)| *address));
+                        let addresses =
+                            own.flat_map(|interface| interface.addresses.iter().map(|(address, _)| *address));
                         self.routers.interfaces(exporter, addresses);
                     }
                     self.neighbours = current()

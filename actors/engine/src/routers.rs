@@ -42,7 +42,9 @@ pub struct Routers {
 /// True for an address that tells a router from another.
 fn tells(address: Address) -> bool {
     match address.ip() {
-        std::net::IpAddr::V4(v4) => !v4.is_unspecified() && v4.octets() != [127, 0, 0, 1] && !v4.is_link_local() && !v4.is_broadcast(),
+        std::net::IpAddr::V4(v4) => {
+            !v4.is_unspecified() && v4.octets() != [127, 0, 0, 1] && !v4.is_link_local() && !v4.is_broadcast()
+        }
         std::net::IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_loopback() && v6.segments()[0] & 0xffc0 != 0xfe80,
     }
 }
@@ -207,7 +209,10 @@ mod tests {
         }
         let table = routers.table();
         assert_eq!(table.len(), 2);
-        assert!(table.iter().all(|router| router.addresses.len() == 1), "a shared virtual address is nobody's: {table:?}");
+        assert!(
+            table.iter().all(|router| router.addresses.len() == 1),
+            "a shared virtual address is nobody's: {table:?}"
+        );
     }
 
     #[test]

@@ -226,10 +226,10 @@ impl<W: Worker, B: FnMut() -> anyhow::Result<W> + Unpin + 'static> Shell<W, B> {
         }
         self.last_tick = Instant::now();
         self.mailbox.set(self.receiver.len() as f64);
-        if self.worker.is_some() {
-            if let Outcome::Panicked = self.guarded(|worker, context| worker.tick(context)) {
-                self.rebuild(context);
-            }
+        if self.worker.is_some()
+            && let Outcome::Panicked = self.guarded(|worker, context| worker.tick(context))
+        {
+            self.rebuild(context);
         }
     }
 }

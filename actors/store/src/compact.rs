@@ -41,6 +41,10 @@ pub(crate) fn plan(snapshot: &Snapshot, now_ms: i64, config: &Config) -> Option<
     }
     for ((partition, table), mut files) in partitions {
         let closed = partition + table.partition_ms() + CLOSED_AFTER_MS < now_ms;
+        if !closed && !snapshot.rollups.is_empty() {
+            // Questions read what rollups do not hold yet beside them: that stays in small files.
+            files.retain(|file| snapshot.is_rolled_up(file));
+        }
         let candidates = if closed {
             files.sort_by_key(|file| file.meta.rows);
             Some(files)

@@ -193,6 +193,12 @@ impl Snapshot {
         self.files.values().filter(move |file| file.meta.table == table)
     }
 
+    /// Whether the rollups hold every batch that the file's rows came from.
+    pub fn is_rolled_up(&self, file: &DataFile) -> bool {
+        let next = |source: &SourceId| self.rollups.get(source).copied().unwrap_or(0);
+        file.meta.batches.iter().all(|(source, (_, last))| *last < next(source))
+    }
+
     pub fn cursors(&self, stream: Stream) -> &Cursors {
         match stream {
             Stream::Flows => &self.flows,
@@ -230,7 +236,6 @@ impl Manifest {
         if next_id == 0 {
             refuse_without_manifest(root, &path)?;
         }
-        remove_orphans(root, &files);
         let files: BTreeMap<u64, Arc<DataFile>> =
             files.into_iter().map(|(id, meta)| (id, Arc::new(DataFile::new(root, meta)))).collect();
         let mut damaged = Vec::new();
@@ -244,6 +249,8 @@ impl Manifest {
                 Ok(()) => {}
             }
         }
+        // Only now: a start that is refused changes nothing.
+        remove_orphans(root, &files);
         let snapshot = Snapshot { files: Arc::new(files), flows, rollups };
         let published = Arc::new(ArcSwap::from_pointee(snapshot));
         let mut manifest = Self { root: root.to_owned(), log, next_id, published };
@@ -332,8 +339,8 @@ fn refuse_without_manifest(root: &Path, path: &Path) -> Result<()> {
 }
 
 /// Deletes what no commit names: a crash between a file's rename and its record leaves one.
-fn remove_orphans(root: &Path, files: &BTreeMap<u64, FileMeta>) {
-    let named: HashSet<PathBuf> = files.values().map(|meta| root.join(meta.relative_path())).collect();
+fn remove_orphans(root: &Path, files: &BTreeMap<u64, Arc<DataFile>>) {
+    let named: HashSet<&Path> = files.values().map(|file| file.path.as_path()).collect();
     for table in Table::ALL {
         let Ok(partitions) = fs::read_dir(root.join(table.name())) else { continue };
         for partition in partitions.flatten() {
@@ -342,7 +349,7 @@ fn remove_orphans(root: &Path, files: &BTreeMap<u64, FileMeta>) {
             for entry in entries.flatten() {
                 let path = entry.path();
                 let ours = path.extension().is_some_and(|extension| extension == "parquet" || extension == "new");
-                if ours && !named.contains(&path) {
+                if ours && !named.contains(path.as_path()) {
                     tracing::info!(path = %path.display(), "removing a file that was never committed");
                     if let Err(error) = fs::remove_file(&path) {
                         tracing::warn!(path = %path.display(), %error, "cannot remove it");

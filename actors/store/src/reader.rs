@@ -361,10 +361,7 @@ fn tasks(plan: &Plan, snapshot: &Snapshot) -> Result<(Vec<Task>, u64)> {
     let mut tasks = Vec::new();
     let mut files_read = 0;
     let is_rollup = plan.table != Table::Flows;
-    let unseen = |file: &DataFile| {
-        file.meta.batches.iter().any(|(source, (_, last))| *last >= snapshot.rollups.get(source).copied().unwrap_or(0))
-    };
-    let tail = is_rollup.then(|| snapshot.of(Table::Flows).filter(|file| unseen(file))).into_iter().flatten();
+    let tail = snapshot.of(Table::Flows).filter(|file| is_rollup && !snapshot.is_rolled_up(file));
     let required = scan::required_addresses(&plan.filter);
     for (file, is_tail) in snapshot.of(plan.table).map(|file| (file, false)).chain(tail.map(|file| (file, true))) {
         if file.meta.first.min >= plan.to || file.meta.last.max < plan.from {
@@ -481,7 +478,10 @@ impl Sum<'_> {
                 .with_batch_size(BATCH_ROWS);
             // Few rows pass a test of addresses: the other columns are decoded for those only.
             if !rollup && scan::tests_addresses(&run.plan.filter) {
-                builder = builder.with_row_filter(self.row_filter(task));
+                builder = match self.row_filter(task) {
+                    Some(filter) => builder.with_row_filter(filter),
+                    None => builder,
+                };
             }
             let reader = builder.build().map_err(|error| failed(file::damaged(&task.file.path, &error)))?;
             for batch in reader {
@@ -498,10 +498,13 @@ impl Sum<'_> {
         Ok(())
     }
 
-    fn row_filter(&self, task: &Task) -> RowFilter {
+    /// `None` where the file has none of the columns.
+    fn row_filter(&self, task: &Task) -> Option<RowFilter> {
         let run = self.run;
         let tested = scan::dimensions(&run.plan.filter);
         let names: Vec<&'static str> = tested.iter().flat_map(|dimension| needs(dimension, task.is_tail)).collect();
+        let schema = task.footer.schema();
+        names.iter().find(|name| schema.column_with_name(name).is_some())?;
         let mut condition = Condition::new(&run.plan.filter, &run.lookup);
         let predicate = move |batch: RecordBatch| {
             let mut keep = vec![true; batch.num_rows()];
@@ -509,7 +512,7 @@ impl Sum<'_> {
             Ok(BooleanArray::from(keep))
         };
         let mask = file::projection(&task.footer, &names);
-        RowFilter::new(vec![Box::new(ArrowPredicateFn::new(mask, predicate))])
+        Some(RowFilter::new(vec![Box::new(ArrowPredicateFn::new(mask, predicate))]))
     }
 
     fn check(&self) -> Result<(), AskError> {

@@ -1,3 +1,5 @@
+//! The collector between a socket and a mailbox, over loopback.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

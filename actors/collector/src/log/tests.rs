@@ -1,3 +1,5 @@
+//! The log under torn tails, full disks, restarts and kills.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
