@@ -58,7 +58,7 @@ tests:
 browser:
 	@scripts/browser "$(BENOCS)"
 
-test: deps-test ui format tests browser ## Format, layering, tests, page in Chromium (make lint fuzz-check for the rest).
+test: deps-test ui lint tests browser ## Format, clippy, layering, tests, page in Chromium (make fuzz-check for the rest).
 
 test-long: deps-test build ## What takes hours: fuzzing.
 	scripts/fuzz 600

@@ -155,7 +155,7 @@ fn check(view: &RouteView, naive: &Naive) {
         let bits = u32::from(prefix.len) + if prefix.address.is_v4() { 96 } else { 0 };
         let first = u128::from_be_bytes(prefix.address.0);
         let span = if bits >= 128 { 0 } else { u128::MAX >> bits };
-        let inside = [first, first | span, first | span / 3];
+        let inside = [first, first | span, first | (span / 3)];
         // Just outside, where that is of the same family.
         let outside = [first.wrapping_sub(1), (first | span).wrapping_add(1)];
         addresses.extend(inside.map(u128::to_be_bytes));

@@ -106,10 +106,6 @@ impl Process {
         process
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// SIGKILL, and the end of it.
     pub fn kill(mut self) {
         self.child.kill().expect("kill");

@@ -126,10 +126,11 @@ impl Routers {
 
     pub fn name(&mut self, address: Address, name: &str, source: NameSource) {
         let Some(id) = self.identify(address) else { return };
-        if let Some(entry) = self.entries.get_mut(&id) {
-            if source >= entry.name_source && !name.is_empty() {
-                (entry.name, entry.name_source) = (name.to_owned(), source);
-            }
+        if let Some(entry) = self.entries.get_mut(&id)
+            && source >= entry.name_source
+            && !name.is_empty()
+        {
+            (entry.name, entry.name_source) = (name.to_owned(), source);
         }
     }
 

@@ -54,7 +54,7 @@ fn inventory(tables: &Tables) {
         description: String::new(),
         speed: 0,
         connectivity: 0,
-        boundary: if if_index % 4 == 0 { Boundary::Internal } else { Boundary::External } as u8,
+        boundary: if if_index.is_multiple_of(4) { Boundary::Internal } else { Boundary::External } as u8,
         provider: None,
         remote_as: None,
         addresses: vec![(Address::from_v4([172, 16 + id as u8, if_index as u8, 1]), 30)],

@@ -202,7 +202,7 @@ impl<'a> Input<'a> {
     }
 }
 
-fn required<'a>(batch: &'a RecordBatch, column: Column) -> Result<&'a ArrayRef, JoinError> {
+fn required(batch: &RecordBatch, column: Column) -> Result<&ArrayRef, JoinError> {
     flow::column(batch, column).ok_or(JoinError::Missing(column.name()))
 }
 

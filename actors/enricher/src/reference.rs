@@ -183,10 +183,10 @@ impl Reference {
         let mut met: AHashSet<(SiteId, u32, u32)> = AHashSet::new();
         for ((exporter, _), info) in &self.ports {
             let site = self.site_of.get(exporter).and_then(|site| self.sites.get_mut(*site as usize).zip(Some(*site)));
-            if let (Some((site, number)), Some(asn), Some(interface)) = (site, info.neighbour, info.interface) {
-                if met.insert((number, asn, interface)) {
-                    site.by_neighbour.entry(asn).and_modify(|one| *one = None).or_insert(Some(interface));
-                }
+            if let (Some((site, number)), Some(asn), Some(interface)) = (site, info.neighbour, info.interface)
+                && met.insert((number, asn, interface))
+            {
+                site.by_neighbour.entry(asn).and_modify(|one| *one = None).or_insert(Some(interface));
             }
         }
     }

@@ -24,7 +24,7 @@ fn filled(directory: &std::path::Path, rows: &[Row], batch: usize, lag: usize, c
         if seq as usize + lag < chunks.len() {
             take(&mut store, StoreInput::Rollups(rollup_batch(source(1), seq, seq + 1, chunk)));
         }
-        if seq % 3 == 0 {
+        if seq.is_multiple_of(3) {
             store.commit().unwrap();
         }
     }

@@ -177,7 +177,7 @@ pub fn tables() -> Vec<TableUpdate> {
         exporter: exporter_address(exporter),
         if_index,
         name: format!("et-0/0/{if_index}"),
-        description: if if_index % 2 == 0 { format!("Transit: carrier {if_index}") } else { String::new() },
+        description: if if_index.is_multiple_of(2) { format!("Transit: carrier {if_index}") } else { String::new() },
         speed: 100_000_000_000,
         connectivity: (if_index % 6) as u8,
         boundary: (if_index % 3) as u8,
