@@ -53,7 +53,7 @@ fuzz-check:
 	cargo check --quiet --manifest-path fuzz/Cargo.toml
 
 tests:
-	cargo test --release --workspace -- $(addprefix --skip ,$(UNSETTLED))
+	cargo test --release --workspace --lib --bins --tests -- $(addprefix --skip ,$(UNSETTLED))
 
 browser:
 	@scripts/browser "$(BENOCS)"
