@@ -1,11 +1,14 @@
 //! Sums of flow rows by window and key.
 //!
-//! The key columns of a row are packed into octets of fixed width, a column at
-//! a time: | a null bit per column | column 0 | column 1 | ... |, nulls as zero. One
-//! hash table maps (window, key) to its sums; keys lie one after the other in
-//! one buffer, so a batch allocates nothing for keys that are already there.
+//! The key columns of a row are packed into words, a column at a time: a null bit
+//! a column, then the columns' values one after the other, null values as zero.
+//! One hash table maps (window, key) to an entry; entries lie one after the other
+//! in one buffer, so a batch allocates nothing for keys that are already there.
+//!
+//!   entry: | hash | window | octets | packets | flows | octets, packets raw | quality | key words |
 
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -13,13 +16,15 @@ use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, UInt32
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{
-    ArrowNativeType, ArrowPrimitiveType, DataType, Int64Type, ToByteSlice, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    ArrowNativeType, ArrowPrimitiveType, DataType, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use benocs_model::flow::{self, Column};
 use benocs_model::{rollup, span};
 use hashbrown::HashTable;
+
+/// Rows packed and summed at a time: their keys stay in the nearest cache.
+const BLOCK_ROWS: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 pub enum WindowError {
@@ -36,8 +41,15 @@ pub enum WindowError {
 struct Slot {
     name: &'static str,
     data_type: DataType,
-    offset: usize,
+    word: usize,
+    shift: u32,
 }
+
+/// Words of an entry before its key.
+const HEAD: usize = 8;
+const HASH: usize = 0;
+const WINDOW: usize = 1;
+const SUMS: usize = 2;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
@@ -50,14 +62,14 @@ struct Sums {
 }
 
 impl Sums {
-    #[inline]
-    fn add(&mut self, other: &Sums) {
-        self.octets = self.octets.saturating_add(other.octets);
-        self.packets = self.packets.saturating_add(other.packets);
-        self.flows += other.flows;
-        self.octets_raw = self.octets_raw.saturating_add(other.octets_raw);
-        self.packets_raw = self.packets_raw.saturating_add(other.packets_raw);
-        self.quality |= other.quality;
+    const WORDS: usize = HEAD - SUMS;
+
+    fn words(&self) -> [u64; Self::WORDS] {
+        [self.octets, self.packets, self.flows, self.octets_raw, self.packets_raw, self.quality]
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.octets | self.packets | self.flows | self.octets_raw | self.packets_raw == 0
     }
 }
 
@@ -66,55 +78,50 @@ impl Sums {
 struct Table {
     stride: usize,
     index: HashTable<u32>,
-    hashes: Vec<u64>,
-    windows: Vec<i64>,
-    keys: Vec<u8>,
-    sums: Vec<Sums>,
+    entries: Vec<u64>,
 }
 
 impl Table {
-    fn new(stride: usize) -> Self {
-        Self {
-            stride,
-            index: HashTable::new(),
-            hashes: Vec::new(),
-            windows: Vec::new(),
-            keys: Vec::new(),
-            sums: Vec::new(),
-        }
+    fn new(key_words: usize) -> Self {
+        Self { stride: HEAD + key_words, index: HashTable::new(), entries: Vec::new() }
     }
 
     /// `key_hash` is of the key alone.
     #[inline]
-    fn add(&mut self, window: i64, key: &[u8], key_hash: u64, sums: &Sums) {
-        let Self { stride, index, hashes, windows, keys, sums: all } = self;
-        let hash = (key_hash ^ (window as u64)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ key_hash;
-        let same = |&at: &u32| {
-            let at = at as usize;
-            hashes[at] == hash && windows[at] == window && &keys[at * *stride..(at + 1) * *stride] == key
-        };
-        if let Some(&at) = index.find(hash, same) {
-            all[at as usize].add(sums);
+    fn add(&mut self, window: i64, key: &[u64], key_hash: u64, sums: &[u64; Sums::WORDS]) {
+        let Self { stride, index, entries } = self;
+        let (stride, window) = (*stride, window as u64);
+        let hash = (key_hash ^ window).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ key_hash;
+        let found = index.find(hash, |&at| {
+            let entry = &entries[at as usize * stride..][..stride];
+            entry[HASH] == hash && entry[WINDOW] == window && entry[HEAD..].iter().eq(key)
+        });
+        if let Some(&at) = found {
+            let held = &mut entries[at as usize * stride + SUMS..][..Sums::WORDS];
+            for (held, more) in held.iter_mut().zip(&sums[..Sums::WORDS - 1]) {
+                *held = held.saturating_add(*more);
+            }
+            held[Sums::WORDS - 1] |= sums[Sums::WORDS - 1];
             return;
         }
-        let at = all.len() as u32;
-        index.insert_unique(hash, at, |&at| hashes[at as usize]);
-        hashes.push(hash);
-        windows.push(window);
-        keys.extend_from_slice(key);
-        all.push(*sums);
+        let at = (entries.len() / stride) as u32;
+        entries.extend_from_slice(&[hash, window]);
+        entries.extend_from_slice(sums);
+        entries.extend_from_slice(key);
+        index.insert_unique(hash, at, |&at| entries[at as usize * stride + HASH]);
     }
 
     fn len(&self) -> usize {
-        self.sums.len()
+        self.index.len()
+    }
+
+    fn entries(&self) -> impl ExactSizeIterator<Item = &[u64]> + Clone {
+        self.entries.chunks_exact(self.stride)
     }
 
     fn clear(&mut self) {
         self.index.clear();
-        self.hashes.clear();
-        self.windows.clear();
-        self.keys.clear();
-        self.sums.clear();
+        self.entries.clear();
     }
 }
 
@@ -122,13 +129,13 @@ impl Table {
 #[derive(Debug)]
 pub struct Windows {
     slots: Vec<Slot>,
-    stride: usize,
+    key_words: usize,
     /// Smallest declared width.
     width_ms: i64,
     random: RandomState,
     table: Table,
-    /// Packed keys of the batch at hand.
-    packed: Vec<u8>,
+    /// Packed keys of the rows at hand.
+    packed: Vec<u64>,
 }
 
 impl Default for Windows {
@@ -139,21 +146,26 @@ impl Default for Windows {
 
 impl Windows {
     pub fn new() -> Self {
-        let mut offset = rollup::KEYS.len().div_ceil(8);
+        let mut bit = rollup::KEYS.len().next_multiple_of(32);
         let mut slots = Vec::with_capacity(rollup::KEYS.len());
         for field in &rollup::schema().fields()[1..=rollup::KEYS.len()] {
             let name = rollup::KEYS[slots.len()];
-            slots.push(Slot { name, data_type: field.data_type().clone(), offset });
-            offset += field.data_type().primitive_width().unwrap_or(0);
+            let width = 8 * field.data_type().primitive_width().unwrap_or(0);
+            // A value lies in one word.
+            if width > 0 && bit / 64 != (bit + width - 1) / 64 {
+                bit = bit.next_multiple_of(64);
+            }
+            let (word, shift) = (bit / 64, (bit % 64) as u32);
+            slots.push(Slot { name, data_type: field.data_type().clone(), word, shift });
+            bit += width;
         }
-        // Whole words hash and compare faster.
-        let stride = offset.next_multiple_of(8);
+        let key_words = bit.div_ceil(64);
         Self {
             slots,
-            stride,
+            key_words,
             width_ms: rollup::WIDTHS_MS[0],
             random: RandomState::new(),
-            table: Table::new(stride),
+            table: Table::new(key_words),
             packed: Vec::new(),
         }
     }
@@ -169,7 +181,6 @@ impl Windows {
 
     /// Adds every row of a batch.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<(), WindowError> {
-        self.pack(batch)?;
         let first = values::<Int64Type>(batch, Column::First)?;
         let last = values::<Int64Type>(batch, Column::Last)?;
         let octets = values::<UInt64Type>(batch, Column::Octets)?;
@@ -177,56 +188,61 @@ impl Windows {
         let sampling_num = values::<UInt32Type>(batch, Column::SamplingNum)?;
         let sampling_den = values::<UInt32Type>(batch, Column::SamplingDen)?;
         let quality = values::<UInt64Type>(batch, Column::Quality)?;
+        let keys: Vec<Option<&ArrayRef>> = self.slots.iter().map(|slot| batch.column_by_name(slot.name)).collect();
 
-        let (packed, table, random) = (&self.packed, &mut self.table, &self.random);
-        for (row, key) in packed.chunks_exact(self.stride).enumerate() {
-            let hash = hash(random, key);
-            // A span that ends before it begins would touch no window and be lost.
-            let (first, last) = (first[row], last[row].max(first[row]));
-            let (num, den) = (sampling_num[row], sampling_den[row]);
-            let (octets_raw, packets_raw) = (octets[row], packets[row]);
-            let (octets, packets) = (span::scale(octets_raw, num, den), span::scale(packets_raw, num, den));
-            let quality = quality[row];
-            let width_ms = self.width_ms;
-            let several = first.div_euclid(width_ms) != last.div_euclid(width_ms);
-            span::spread(first, last, octets, packets, width_ms, |window, octets, packets, is_last| {
-                let mut sums = Sums { octets, packets, flows: u64::from(is_last), octets_raw, packets_raw, quality };
-                if several {
-                    sums.octets_raw = span::part(octets_raw, first, last, window, window + width_ms);
-                    sums.packets_raw = span::part(packets_raw, first, last, window, window + width_ms);
+        let width_ms = self.width_ms;
+        for start in (0..batch.num_rows()).step_by(BLOCK_ROWS) {
+            let rows = start..batch.num_rows().min(start + BLOCK_ROWS);
+            self.pack(&keys, rows.clone())?;
+            let (packed, table, random) = (&self.packed, &mut self.table, &self.random);
+            for (row, key) in rows.zip(packed.chunks_exact(self.key_words)) {
+                let hash = hash(random, key);
+                // A span that ends before it begins would touch no window and be lost.
+                let (first, last) = (first[row], last[row].max(first[row]));
+                let (num, den) = (sampling_num[row], sampling_den[row]);
+                let (octets_raw, packets_raw) = (octets[row], packets[row]);
+                let (octets, packets) = (span::scale(octets_raw, num, den), span::scale(packets_raw, num, den));
+                let quality = quality[row];
+                let window = span::bucket_start(first, width_ms);
+                if last < window + width_ms {
+                    let sums = Sums { octets, packets, flows: 1, octets_raw, packets_raw, quality };
+                    table.add(window, key, hash, &sums.words());
+                    continue;
                 }
-                let nothing = sums.octets | sums.packets | sums.flows | sums.octets_raw | sums.packets_raw == 0;
-                if !nothing {
-                    table.add(window, key, hash, &sums);
-                }
-            });
+                span::spread(first, last, octets, packets, width_ms, |window, octets, packets, is_last| {
+                    let part = |raw| span::part(raw, first, last, window, window + width_ms);
+                    let sums = Sums {
+                        octets,
+                        packets,
+                        flows: u64::from(is_last),
+                        octets_raw: part(octets_raw),
+                        packets_raw: part(packets_raw),
+                        quality,
+                    };
+                    if !sums.is_nothing() {
+                        table.add(window, key, hash, &sums.words());
+                    }
+                });
+            }
         }
         Ok(())
     }
 
-    fn pack(&mut self, batch: &RecordBatch) -> Result<(), WindowError> {
-        let rows = batch.num_rows();
+    fn pack(&mut self, keys: &[Option<&ArrayRef>], rows: Range<usize>) -> Result<(), WindowError> {
         self.packed.clear();
-        self.packed.resize(rows * self.stride, 0);
-        for (bit, slot) in self.slots.iter().enumerate() {
-            let array = batch.column_by_name(slot.name);
-            match array {
-                None => set_nulls(&mut self.packed, self.stride, bit, None),
-                Some(array) => {
-                    if array.data_type() != &slot.data_type {
-                        return Err(WindowError::Type(slot.name));
-                    }
-                    match slot.data_type {
-                        DataType::UInt8 => pack_column::<UInt8Type, 1>(&mut self.packed, self.stride, slot, array),
-                        DataType::UInt16 => pack_column::<UInt16Type, 2>(&mut self.packed, self.stride, slot, array),
-                        DataType::UInt32 => pack_column::<UInt32Type, 4>(&mut self.packed, self.stride, slot, array),
-                        DataType::UInt64 => pack_column::<UInt64Type, 8>(&mut self.packed, self.stride, slot, array),
-                        _ => return Err(WindowError::Type(slot.name)),
-                    }
-                    if let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) {
-                        set_nulls(&mut self.packed, self.stride, bit, Some(nulls));
-                    }
-                }
+        self.packed.resize(rows.len() * self.key_words, 0);
+        let (packed, words) = (&mut self.packed, self.key_words);
+        for (column, (slot, array)) in self.slots.iter().zip(keys).enumerate() {
+            let Some(array) = array else {
+                packed.chunks_exact_mut(words).for_each(|key| key[column / 64] |= 1 << (column % 64));
+                continue;
+            };
+            match slot.data_type {
+                DataType::UInt8 => pack_column::<UInt8Type>(packed, words, column, slot, array, rows.clone())?,
+                DataType::UInt16 => pack_column::<UInt16Type>(packed, words, column, slot, array, rows.clone())?,
+                DataType::UInt32 => pack_column::<UInt32Type>(packed, words, column, slot, array, rows.clone())?,
+                DataType::UInt64 => pack_column::<UInt64Type>(packed, words, column, slot, array, rows.clone())?,
+                _ => return Err(WindowError::Type(slot.name)),
             }
         }
         Ok(())
@@ -240,10 +256,12 @@ impl Windows {
                 partials.push((width_ms, self.batch(&self.table)?));
                 continue;
             }
-            let mut wide = Table::new(self.stride);
-            for (at, key) in self.table.keys.chunks_exact(self.stride).enumerate() {
-                let window = span::bucket_start(self.table.windows[at], width_ms);
-                wide.add(window, key, hash(&self.random, key), &self.table.sums[at]);
+            let mut wide = Table::new(self.key_words);
+            for entry in self.table.entries() {
+                let window = span::bucket_start(entry[WINDOW] as i64, width_ms);
+                let mut sums = [0; Sums::WORDS];
+                sums.copy_from_slice(&entry[SUMS..HEAD]);
+                wide.add(window, &entry[HEAD..], hash(&self.random, &entry[HEAD..]), &sums);
             }
             partials.push((width_ms, self.batch(&wide)?));
         }
@@ -252,30 +270,25 @@ impl Windows {
     }
 
     fn batch(&self, table: &Table) -> Result<RecordBatch, WindowError> {
+        let windows: Vec<i64> = table.entries().map(|entry| entry[WINDOW] as i64).collect();
         let mut order: Vec<u32> = (0..table.len() as u32).collect();
-        order.sort_by_key(|&at| table.windows[at as usize]);
+        order.sort_by_key(|&at| windows[at as usize]);
         let order = UInt32Array::from(order);
 
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.slots.len() + 7);
-        columns.push(Arc::new(PrimitiveArray::<Int64Type>::from_iter_values(table.windows.iter().copied())));
-        for (bit, slot) in self.slots.iter().enumerate() {
+        columns.push(Arc::new(PrimitiveArray::<Int64Type>::from_iter_values(windows)));
+        for (column, slot) in self.slots.iter().enumerate() {
             columns.push(match slot.data_type {
-                DataType::UInt8 => unpack_column::<UInt8Type, 1>(table, slot, bit),
-                DataType::UInt16 => unpack_column::<UInt16Type, 2>(table, slot, bit),
-                DataType::UInt32 => unpack_column::<UInt32Type, 4>(table, slot, bit),
-                DataType::UInt64 => unpack_column::<UInt64Type, 8>(table, slot, bit),
+                DataType::UInt8 => unpack_column::<UInt8Type>(table, slot, column),
+                DataType::UInt16 => unpack_column::<UInt16Type>(table, slot, column),
+                DataType::UInt32 => unpack_column::<UInt32Type>(table, slot, column),
+                DataType::UInt64 => unpack_column::<UInt64Type>(table, slot, column),
                 _ => return Err(WindowError::Type(slot.name)),
             });
         }
-        let of = |pick: fn(&Sums) -> u64| -> ArrayRef {
-            Arc::new(UInt64Array::from_iter_values(table.sums.iter().map(pick)))
-        };
-        columns.push(of(|sums| sums.octets));
-        columns.push(of(|sums| sums.packets));
-        columns.push(of(|sums| sums.flows));
-        columns.push(of(|sums| sums.octets_raw));
-        columns.push(of(|sums| sums.packets_raw));
-        columns.push(of(|sums| sums.quality));
+        for sum in SUMS..HEAD {
+            columns.push(Arc::new(UInt64Array::from_iter_values(table.entries().map(|entry| entry[sum]))));
+        }
         let sorted: Result<Vec<ArrayRef>, ArrowError> =
             columns.iter().map(|column| take(column, &order, None)).collect();
         Ok(RecordBatch::try_new(rollup::schema(), sorted?)?)
@@ -283,9 +296,9 @@ impl Windows {
 }
 
 #[inline]
-fn hash(random: &RandomState, key: &[u8]) -> u64 {
+fn hash(random: &RandomState, key: &[u64]) -> u64 {
     let mut hasher = random.build_hasher();
-    hasher.write(key);
+    key.iter().for_each(|word| hasher.write_u64(*word));
     hasher.finish()
 }
 
@@ -294,38 +307,39 @@ fn values<T: ArrowPrimitiveType>(batch: &RecordBatch, column: Column) -> Result<
     Ok(array.as_primitive_opt::<T>().ok_or(WindowError::Type(column.name()))?.values())
 }
 
-/// Sets bit `bit` of the null word of every null row (`None`: all of them).
-fn set_nulls(packed: &mut [u8], stride: usize, bit: usize, nulls: Option<&NullBuffer>) {
-    let (octet, mask) = (bit / 8, 1u8 << (bit % 8));
-    for (row, key) in packed.chunks_exact_mut(stride).enumerate() {
-        if nulls.is_none_or(|nulls| nulls.is_null(row)) {
-            key[octet] |= mask;
+fn pack_column<T: ArrowPrimitiveType>(
+    packed: &mut [u64],
+    words: usize,
+    column: usize,
+    slot: &Slot,
+    array: &ArrayRef,
+    rows: Range<usize>,
+) -> Result<(), WindowError> {
+    let array = array.as_primitive_opt::<T>().ok_or(WindowError::Type(slot.name))?;
+    let values = &array.values()[rows.clone()];
+    let keys = packed.chunks_exact_mut(words).zip(values);
+    match array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => keys.for_each(|(key, value)| key[slot.word] |= (value.as_usize() as u64) << slot.shift),
+        Some(nulls) => {
+            for ((key, value), row) in keys.zip(rows) {
+                // What lies under a null is arbitrary and must not tell keys apart.
+                if nulls.is_valid(row) {
+                    key[slot.word] |= (value.as_usize() as u64) << slot.shift;
+                } else {
+                    key[column / 64] |= 1 << (column % 64);
+                }
+            }
         }
     }
+    Ok(())
 }
 
-fn pack_column<T: ArrowPrimitiveType, const N: usize>(packed: &mut [u8], stride: usize, slot: &Slot, array: &ArrayRef) {
-    let array = array.as_primitive::<T>();
-    let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
-    for (row, (key, value)) in packed.chunks_exact_mut(stride).zip(array.values().iter()).enumerate() {
-        // What lies under a null is arbitrary and must not tell keys apart.
-        if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
-            key[slot.offset..slot.offset + N].copy_from_slice(&value.to_byte_slice()[..N]);
-        }
-    }
-}
-
-fn unpack_column<T: ArrowPrimitiveType, const N: usize>(table: &Table, slot: &Slot, bit: usize) -> ArrayRef {
-    let keys = || table.keys.chunks_exact(table.stride);
-    let values: ScalarBuffer<T::Native> = keys()
-        .map(|key| {
-            let mut octets = [0; 8];
-            octets[..N].copy_from_slice(&key[slot.offset..slot.offset + N]);
-            // Little endian, as packed: the low octets are the value.
-            T::Native::usize_as(u64::from_le_bytes(octets) as usize)
-        })
-        .collect();
-    let valid = BooleanBuffer::from_iter(keys().map(|key| key[bit / 8] & (1 << (bit % 8)) == 0));
+fn unpack_column<T: ArrowPrimitiveType>(table: &Table, slot: &Slot, column: usize) -> ArrayRef {
+    let mask = u64::MAX >> (64 - 8 * size_of::<T::Native>());
+    let (word, null_word, null_bit) = (HEAD + slot.word, HEAD + column / 64, 1u64 << (column % 64));
+    let values: ScalarBuffer<T::Native> =
+        table.entries().map(|entry| T::Native::usize_as((entry[word] >> slot.shift & mask) as usize)).collect();
+    let valid = BooleanBuffer::from_iter(table.entries().map(|entry| entry[null_word] & null_bit == 0));
     Arc::new(PrimitiveArray::<T>::new(values, Some(NullBuffer::new(valid)).filter(|nulls| nulls.null_count() > 0)))
 }
 

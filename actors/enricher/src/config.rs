@@ -18,7 +18,7 @@ pub struct Config {
     /// Exporters and interfaces of each that are remembered.
     pub exporters_max: usize,
     pub interfaces_max: usize,
-    /// Paths that are remembered as sent to the store.
+    /// Paths that are remembered; about as many as the route table has, 48 octets each.
     pub paths_max: usize,
     /// What exporters export, where it should not be learnt from what arrives.
     pub coverage: Vec<CoverageConfig>,
@@ -45,7 +45,7 @@ impl Default for Config {
             coverage_age_s: 900,
             exporters_max: 65_536,
             interfaces_max: 65_536,
-            paths_max: 400_000,
+            paths_max: 4_000_000,
             coverage: Vec::new(),
         }
     }

@@ -35,6 +35,8 @@ pub struct Exporter {
     entry_ms: i64,
     exit_ms: i64,
     ingress_ms: i64,
+    /// Last record that named an interface where traffic left.
+    output_ms: i64,
     /// From configuration: ingress, egress.
     fixed: Option<(bool, bool)>,
     last_ms: i64,
@@ -57,6 +59,7 @@ impl Exporter {
             entry_ms: NEVER,
             exit_ms: NEVER,
             ingress_ms: NEVER,
+            output_ms: NEVER,
             fixed,
             last_ms: NEVER,
         }
@@ -115,6 +118,18 @@ impl Exporter {
                 self.exit_ms = now_ms;
             }
         }
+    }
+
+    /// A record named an interface where traffic leaves.
+    #[inline]
+    pub fn learn_output(&mut self, now_ms: i64) {
+        self.output_ms = now_ms;
+    }
+
+    /// Its records name where traffic leaves. A probe on a wire writes 0 where it does not know; from a router that
+    /// names outputs, 0 is the device itself or nowhere.
+    pub fn names_outputs(&self, now_ms: i64, age_ms: i64) -> bool {
+        self.output_ms != NEVER && now_ms.saturating_sub(self.output_ms) <= age_ms
     }
 
     /// It exports what comes in over the interface.

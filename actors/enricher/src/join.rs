@@ -3,7 +3,7 @@
 //!   rows --group by exporter--> look up dst, src (one table per exporter) --> step to the exit
 //!        (again in each next router's table) --> names --> verdict --> columns
 //!
-//! What repeats is looked up once: interfaces per exporter, paths by their hash,
+//! What repeats is looked up once: interfaces per exporter, paths by their number,
 //! next hops by address. A row costs no lock and no allocation of its own.
 
 use std::sync::Arc;
@@ -66,10 +66,50 @@ pub struct Joined {
 /// Of a path, what rows need.
 #[derive(Clone, Copy, Debug)]
 struct PathInfo {
+    /// 0 where nothing is known yet.
+    hash: u64,
+    /// The store was told of it.
+    told: bool,
     next_hop: Address,
     /// 0 where the path has no AS of others.
     first_as: u32,
     origin_as: u32,
+}
+
+impl PathInfo {
+    const EMPTY: Self = Self { hash: 0, told: false, next_hop: Address::UNSPECIFIED, first_as: 0, origin_as: 0 };
+}
+
+/// Paths by their number in the view, which is dense; a number that changed hands shows by the hash.
+struct PathCache {
+    slots: Vec<PathInfo>,
+    slots_max: usize,
+}
+
+impl PathCache {
+    fn new(slots_max: usize) -> Self {
+        Self { slots: Vec::new(), slots_max: slots_max.max(1) }
+    }
+
+    #[inline]
+    fn get(&mut self, route: RouteRef, found: &Found<'_>) -> &mut PathInfo {
+        let slot = route.path_number() as usize % self.slots_max;
+        if slot >= self.slots.len() {
+            self.slots.resize(slot + 1, PathInfo::EMPTY);
+        }
+        let info = &mut self.slots[slot];
+        if info.hash != found.path_hash {
+            let path = found.path;
+            *info = PathInfo {
+                hash: found.path_hash,
+                told: false,
+                next_hop: path.next_hop,
+                first_as: path.first_as().unwrap_or(0),
+                origin_as: path.origin_as().unwrap_or(0),
+            };
+        }
+        info
+    }
 }
 
 /// What a row learns.
@@ -79,6 +119,8 @@ struct Row {
     site: SiteId,
     in_port: PortInfo,
     out_port: PortInfo,
+    /// To the device itself, or dropped.
+    nowhere: bool,
     ingress_router: Option<u32>,
     /// Where it entered, for rows that came over an internal interface.
     entry: Option<SiteId>,
@@ -107,6 +149,7 @@ impl Row {
         site: 0,
         in_port: PortInfo::UNKNOWN,
         out_port: PortInfo::UNKNOWN,
+        nowhere: false,
         ingress_router: None,
         entry: None,
         exit: None,
@@ -245,8 +288,7 @@ pub struct Joiner {
     coverage: Coverage,
     exits: Exits,
     vantages: Vantages,
-    paths: AHashMap<u64, PathInfo>,
-    paths_max: usize,
+    paths: PathCache,
     scratch: Scratch,
 }
 
@@ -258,9 +300,11 @@ struct Scratch {
     groups: Vec<(u32, Vec<u32>)>,
     addresses: Vec<[u8; 16]>,
     found: Vec<RouteRef>,
+    infos: Vec<PathInfo>,
     edges: Vec<(bool, bool)>,
     /// (router that is to be asked, row).
     pending: Vec<(SiteId, u32)>,
+    asked: Vec<(SiteId, u32)>,
     unnamed: Vec<u32>,
     named: Vec<Option<Named>>,
 }
@@ -319,30 +363,12 @@ impl Vantages {
     }
 }
 
-/// One batch's views of the large tables, and the index of the small ones.
+/// The index of the small tables, as rows are worked on.
 struct Lookup<'a> {
-    view: &'a RouteView,
     reference: &'a mut Reference,
-    paths: &'a mut AHashMap<u64, PathInfo>,
-    new_paths: &'a mut Vec<PathEntry>,
 }
 
 impl Lookup<'_> {
-    fn path(&mut self, found: &Found<'_>) -> PathInfo {
-        if let Some(info) = self.paths.get(&found.path_hash) {
-            return *info;
-        }
-        let path = found.path;
-        let info = PathInfo {
-            next_hop: path.next_hop,
-            first_as: path.first_as().unwrap_or(0),
-            origin_as: path.origin_as().unwrap_or(0),
-        };
-        self.paths.insert(found.path_hash, info);
-        self.new_paths.push(PathEntry { hash: found.path_hash, path: found.path.clone() });
-        info
-    }
-
     /// An AS of a path, the own one where the path has none.
     fn or_own(&self, asn: u32) -> u32 {
         if asn == 0 { self.reference.own_as() } else { asn }
@@ -366,8 +392,7 @@ impl Joiner {
             coverage: Coverage::new(limits, fixed),
             exits: Exits::default(),
             vantages: Vantages::default(),
-            paths: AHashMap::new(),
-            paths_max: config.paths_max,
+            paths: PathCache::new(config.paths_max),
             scratch: Scratch::default(),
         }
     }
@@ -382,9 +407,6 @@ impl Joiner {
         let view = self.routes.view();
         let names = self.names.view();
         self.refresh(&view);
-        if self.paths.len() >= self.paths_max {
-            self.paths.clear();
-        }
         let mut new_paths = Vec::new();
         self.scratch.rows.clear();
         self.scratch.rows.resize(input.rows(), Row::EMPTY);
@@ -392,8 +414,8 @@ impl Joiner {
         self.group(&input);
         self.observe(&input);
         self.route(&input, &view, &mut new_paths);
-        self.follow(&input, &view, &mut new_paths);
-        self.finish_exits();
+        self.follow(&input, &view);
+        self.finish_exits(&input);
         let tally = self.name_and_judge(&input, &names);
         let rows = self.columns(batch)?;
         Ok(Joined { rows, paths: new_paths, tally })
@@ -457,7 +479,9 @@ impl Joiner {
     /// Interfaces, and what they say about who exports what.
     fn observe(&mut self, input: &Input<'_>) {
         let Scratch { rows, groups, .. } = &mut self.scratch;
-        let ports_max = self.coverage.limits().ports_max;
+        let limits = self.coverage.limits();
+        let ports_max = limits.ports_max;
+        let now_ms = input.received.iter().copied().max().unwrap_or(0);
         let reference = &self.reference;
         for (number, members) in groups.iter() {
             let exporter = self.coverage.get_mut(*number);
@@ -482,31 +506,53 @@ impl Joiner {
                     let observation = Observation::from_code(input.observation[at]).unwrap_or(Observation::Unknown);
                     let (entering, leaving) = (row.in_port.boundary, row.out_port.boundary);
                     exporter.learn(observation, in_if, entering, leaving, input.received[at]);
+                    if Port::of(input.out_if.get(at)) == Port::Interface
+                        && !input.out_if.get(at).is_some_and(is_discard)
+                    {
+                        exporter.learn_output(input.received[at]);
+                    }
                 }
+            }
+            let names_outputs = exporter.names_outputs(now_ms, limits.age_ms);
+            for at in members {
+                let out_if = input.out_if.get(*at as usize);
+                rows[*at as usize].nowhere = match Port::of(out_if) {
+                    Port::Device => names_outputs || out_if != Some(0),
+                    _ => out_if.is_some_and(is_discard),
+                };
             }
         }
     }
 
     /// Source and destination in the exporter's own table.
     fn route(&mut self, input: &Input<'_>, view: &RouteView, new_paths: &mut Vec<PathEntry>) {
-        let Scratch { rows, groups, addresses, found, pending, .. } = &mut self.scratch;
+        let Scratch { rows, groups, addresses, found, infos, pending, .. } = &mut self.scratch;
         pending.clear();
         for (_, members) in groups.iter() {
             let Some(first) = members.first() else { continue };
             let site = rows[*first as usize].site;
             let vantage = self.vantages.of(site, &self.reference, view);
             let router = self.reference.get(site).router;
-            let mut lookup =
-                Lookup { view, reference: &mut self.reference, paths: &mut self.paths, new_paths: &mut *new_paths };
 
             addresses.clear();
             addresses.extend(members.iter().map(|at| input.dst[*at as usize]));
             view.lookup_batch(vantage, addresses, found);
-            for (at, route) in members.iter().zip(found.iter()) {
+            let routes = routes(view, found);
+            infos.clear();
+            infos.extend(found.iter().zip(&routes).map(|(number, route)| {
+                let Some(route) = route else { return PathInfo::EMPTY };
+                let info = self.paths.get(*number, route);
+                if !std::mem::replace(&mut info.told, true) {
+                    new_paths.push(PathEntry { hash: route.path_hash, path: route.path.clone() });
+                }
+                *info
+            }));
+            let mut lookup = Lookup { reference: &mut self.reference };
+            for ((at, route), path) in members.iter().zip(&routes).zip(infos.iter()) {
                 let row = &mut rows[*at as usize];
-                match lookup.view.get(*route) {
+                match route {
                     Some(route) => {
-                        lookup.destination(row, input, *at as usize, &route);
+                        lookup.destination(row, input, *at as usize, route, path);
                         let own = route.provenance == Provenance::Router && row.out_port.boundary == Boundary::External;
                         if let (true, Some(router), Some(interface)) = (own, router, row.out_port.interface) {
                             self.exits.learn(router, route.path_hash, row.next_as, interface);
@@ -522,41 +568,43 @@ impl Joiner {
             addresses.clear();
             addresses.extend(members.iter().map(|at| input.src[*at as usize]));
             view.lookup_batch(vantage, addresses, found);
-            for (at, route) in members.iter().zip(found.iter()) {
-                let row = &mut rows[*at as usize];
-                let route = lookup.view.get(*route);
-                lookup.source(row, input, *at as usize, route.as_ref());
+            let routes = self::routes(view, found);
+            fill(&mut self.paths, found, &routes, infos);
+            for ((at, route), path) in members.iter().zip(&routes).zip(infos.iter()) {
+                let route = route.as_ref().map(|route| (route, path));
+                lookup.source(&mut rows[*at as usize], input, *at as usize, route);
             }
         }
     }
 
     /// Asks the next router, and the next: a router that sets itself as next hop hides where it sends traffic.
-    fn follow(&mut self, input: &Input<'_>, view: &RouteView, new_paths: &mut Vec<PathEntry>) {
-        let Scratch { rows, addresses, found, pending, .. } = &mut self.scratch;
+    fn follow(&mut self, input: &Input<'_>, view: &RouteView) {
+        let Scratch { rows, addresses, found, infos, pending, asked, .. } = &mut self.scratch;
         for _ in 0..STEPS_MAX {
             if pending.is_empty() {
                 return;
             }
             pending.sort_unstable();
-            let asked = std::mem::take(pending);
+            std::mem::swap(pending, asked);
+            pending.clear();
             for run in asked.chunk_by(|a, b| a.0 == b.0) {
                 let site = run[0].0;
                 let vantage = self.vantages.of(site, &self.reference, view);
-                let mut lookup =
-                    Lookup { view, reference: &mut self.reference, paths: &mut self.paths, new_paths: &mut *new_paths };
+                let lookup = Lookup { reference: &mut self.reference };
                 addresses.clear();
                 if vantage.is_router() {
                     addresses.extend(run.iter().map(|(_, at)| input.dst[*at as usize]));
                 }
                 view.lookup_batch(vantage, addresses, found);
                 found.resize(run.len(), RouteRef::NONE);
-                for ((_, at), route) in run.iter().zip(found.iter()) {
+                let routes = routes(view, found);
+                fill(&mut self.paths, found, &routes, infos);
+                for (((_, at), route), path) in run.iter().zip(&routes).zip(infos.iter()) {
                     let row = &mut rows[*at as usize];
                     // Where the last router that could be asked stands: what comes may know better.
                     row.exit = Some(site);
-                    let route = (route.provenance() == Provenance::Router).then(|| view.get(*route)).flatten();
+                    let route = route.as_ref().filter(|route| route.provenance == Provenance::Router);
                     let Some(route) = route else { continue };
-                    let path = lookup.path(&route);
                     row.next_as = lookup.or_own(path.first_as);
                     row.exit_path = Some(route.path_hash);
                     match lookup.reference.step(site, path.next_hop, false) {
@@ -577,16 +625,18 @@ impl Joiner {
         }
     }
 
-    /// The interface towards the neighbour where no next hop named one.
-    fn finish_exits(&mut self) {
+    /// Where no next hop named an interface: the one whose subnet holds the destination, or that leads to the neighbour.
+    fn finish_exits(&mut self, input: &Input<'_>) {
         let own_as = self.reference.own_as();
-        for row in &mut self.scratch.rows {
+        for (row, destination) in self.scratch.rows.iter_mut().zip(input.dst) {
             if let (Some(site), None) = (row.exit, row.exit_interface) {
                 // Customers of the own AS are behind many interfaces: only their paths tell.
                 let neighbour = if row.next_as == own_as { 0 } else { row.next_as };
                 let router = self.reference.get(site).router;
                 let learnt = router.and_then(|router| self.exits.find(router, row.exit_path, neighbour));
-                row.exit_interface = learnt.or_else(|| self.reference.interface_to(site, neighbour));
+                row.exit_interface = learnt
+                    .or_else(|| self.reference.interface_to(site, neighbour))
+                    .or_else(|| self.reference.connected(site, Address(*destination)));
             }
             if row.exit.is_none() || row.exit_interface.is_none() {
                 row.quality |= quality::EGRESS_UNKNOWN;
@@ -724,8 +774,7 @@ impl Joiner {
 }
 
 impl Lookup<'_> {
-    fn destination(&mut self, row: &mut Row, input: &Input<'_>, at: usize, route: &Found<'_>) {
-        let path = self.path(route);
+    fn destination(&mut self, row: &mut Row, input: &Input<'_>, at: usize, route: &Found<'_>, path: &PathInfo) {
         row.dst_len = Some(route.prefix.len);
         row.next_hop = Some(path.next_hop);
         row.path_hash = Some(route.path_hash);
@@ -774,8 +823,7 @@ impl Lookup<'_> {
             row.next_as = row.out_port.neighbour.unwrap_or(row.next_as);
             return None;
         }
-        if is_no_interface(out_if) {
-            // To the device itself, or nowhere.
+        if row.nowhere {
             row.exit = (Port::of(out_if) == Port::Device && row.next_as == self.reference.own_as()).then_some(row.site);
             return None;
         }
@@ -797,10 +845,10 @@ impl Lookup<'_> {
         }
     }
 
-    fn source(&mut self, row: &mut Row, input: &Input<'_>, at: usize, route: Option<&Found<'_>>) {
-        let path = route.map(|route| self.path(route));
-        let (src_as, provenance) = match (route, path) {
-            (Some(route), Some(path)) => {
+    fn source(&mut self, row: &mut Row, input: &Input<'_>, at: usize, route: Option<(&Found<'_>, &PathInfo)>) {
+        let path = route.map(|(_, path)| path);
+        let (src_as, provenance) = match route {
+            Some((route, path)) => {
                 row.src_len = Some(route.prefix.len);
                 row.quality |= route_quality(route);
                 let asn = if route.prefix.len > 0 {
@@ -810,7 +858,7 @@ impl Lookup<'_> {
                 };
                 (asn, route.provenance)
             }
-            _ => {
+            None => {
                 let (asn, provenance) = self.whose(input.src[at], input.record_src_as.get(at));
                 row.quality |= match provenance {
                     Provenance::None => quality::SRC_ROUTE_MISSING,
@@ -849,6 +897,19 @@ impl Lookup<'_> {
             }
         }
     }
+}
+
+/// Reads of one kind, one after the other, so that their cache misses overlap.
+fn routes<'a>(view: &'a RouteView, found: &[RouteRef]) -> Vec<Option<Found<'a>>> {
+    found.iter().map(|route| view.get(*route)).collect()
+}
+
+fn fill(paths: &mut PathCache, found: &[RouteRef], routes: &[Option<Found<'_>>], infos: &mut Vec<PathInfo>) {
+    infos.clear();
+    infos.extend(found.iter().zip(routes).map(|(number, route)| match route {
+        Some(route) => *paths.get(*number, route),
+        None => PathInfo::EMPTY,
+    }));
 }
 
 fn route_quality(route: &Found<'_>) -> u64 {

@@ -5,6 +5,8 @@
 //! Routers and exporters are *sites* here: numbers of this index, which is built
 //! anew when a table changes. An exporter that no table knows is a site too.
 
+use std::net::IpAddr;
+
 use ahash::{AHashMap, AHashSet};
 use benocs_model::address::{Address, Prefix};
 use benocs_model::network::{Boundary, Interfaces, Network};
@@ -82,7 +84,29 @@ pub struct Reference {
     next_hops: AHashMap<Address, NextHop>,
 }
 
-/// Next hops remembered; more are looked up each time.
+impl NextHop {
+    fn step(&self, site: SiteId, inward: bool) -> Step {
+        match self {
+            NextHop::Router(at) if *at == site => Step::Leaves { site, interface: None, ambiguous: false },
+            NextHop::Router(at) => Step::Router(*at),
+            NextHop::Lan(ports) => {
+                let own = ports.iter().find(|(at, _)| *at == site).filter(|_| !inward);
+                let other = || ports.iter().find(|(at, _)| *at != site);
+                match own.or_else(other).or(ports.first()) {
+                    Some((at, interface)) => Step::Leaves {
+                        site: *at,
+                        interface: Some(*interface),
+                        ambiguous: own.is_none() && ports.iter().any(|(more, _)| more != at && *more != site),
+                    },
+                    None => Step::Unknown,
+                }
+            }
+            NextHop::Unknown => Step::Unknown,
+        }
+    }
+}
+
+/// Next hops remembered.
 const NEXT_HOPS_MAX: usize = 1 << 20;
 
 impl Reference {
@@ -119,7 +143,7 @@ impl Reference {
             let boundary = Boundary::from_code(row.boundary).unwrap_or(Boundary::Unknown);
             let info = PortInfo { interface: Some(row.id), boundary, neighbour: row.remote_as, ..PortInfo::UNKNOWN };
             self.ports.insert((row.exporter, row.if_index), info);
-            for (address, len) in &row.addresses {
+            for (address, len) in row.addresses.iter().filter(|(address, _)| !is_everywhere(*address)) {
                 let owner = *self.site_of.entry(*address).or_insert(site);
                 if owner == site && !self.sites[site as usize].addresses.contains(address) {
                     self.sites[site as usize].addresses.push(*address);
@@ -197,6 +221,13 @@ impl Reference {
         lens.iter().find_map(|len| self.lans.get(&Prefix::new(address, *len))).map(Vec::as_slice)
     }
 
+    /// The site's own interface in whose subnet the address lies: where a router sends what it routes to itself.
+    pub fn connected(&self, site: SiteId, address: Address) -> Option<u32> {
+        let lens = &self.lan_lens[usize::from(!address.is_v4())];
+        let own = |len: &u8| self.lans.get(&Prefix::new(address, *len))?.iter().find(|port| port.site == site);
+        lens.iter().find_map(own).filter(|port| port.boundary != Boundary::Internal).map(|port| port.interface)
+    }
+
     /// The site of an exporter; a new one where nothing knows it.
     pub fn site(&mut self, exporter: Address) -> SiteId {
         *self.site_of.entry(exporter).or_insert_with(|| {
@@ -234,30 +265,16 @@ impl Reference {
     /// Where a packet at `site` with this BGP next hop goes; `inward` says that it went on over an internal
     /// interface, so that of a subnet that several routers share it is another's.
     pub fn step(&mut self, site: SiteId, next_hop: Address, inward: bool) -> Step {
-        if !self.next_hops.contains_key(&next_hop) {
-            if self.next_hops.len() >= NEXT_HOPS_MAX {
-                self.next_hops.clear();
-            }
-            let found = self.find_next_hop(next_hop);
-            self.next_hops.insert(next_hop, found);
+        if let Some(known) = self.next_hops.get(&next_hop) {
+            return known.step(site, inward);
         }
-        match &self.next_hops[&next_hop] {
-            NextHop::Router(at) if *at == site => Step::Leaves { site, interface: None, ambiguous: false },
-            NextHop::Router(at) => Step::Router(*at),
-            NextHop::Lan(ports) => {
-                let own = ports.iter().find(|(at, _)| *at == site).filter(|_| !inward);
-                let other = || ports.iter().find(|(at, _)| *at != site);
-                match own.or_else(other).or(ports.first()) {
-                    Some((at, interface)) => Step::Leaves {
-                        site: *at,
-                        interface: Some(*interface),
-                        ambiguous: own.is_none() && ports.iter().any(|(more, _)| more != at && *more != site),
-                    },
-                    None => Step::Unknown,
-                }
-            }
-            NextHop::Unknown => Step::Unknown,
+        if self.next_hops.len() >= NEXT_HOPS_MAX {
+            self.next_hops.clear();
         }
+        let found = self.find_next_hop(next_hop);
+        let step = found.step(site, inward);
+        self.next_hops.insert(next_hop, found);
+        step
     }
 
     fn find_next_hop(&self, next_hop: Address) -> NextHop {
@@ -272,6 +289,14 @@ impl Reference {
             .map(|port| (port.site, port.interface))
             .collect();
         if ports.is_empty() { NextHop::Unknown } else { NextHop::Lan(ports) }
+    }
+}
+
+/// Addresses that every router has: they tell none apart, and no next hop is behind them.
+fn is_everywhere(address: Address) -> bool {
+    match address.ip() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
     }
 }
 
