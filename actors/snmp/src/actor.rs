@@ -20,7 +20,6 @@ use benocs_runtime::{Context, Fatal, Handle, Outbox, Restart, Settings, Worker};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::MissedTickBehavior;
 
 use crate::classify::{Classifier, Subject};
 use crate::config::{Config, StaticInterface, Target, boundary, connectivity};
@@ -34,6 +33,8 @@ const MAILBOX: usize = 256;
 const TICK: Duration = Duration::from_millis(200);
 /// First polls are spread over this, at most.
 const SPREAD_MAX: Duration = Duration::from_secs(5);
+/// After the first poll that failed.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What a router says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -330,28 +331,58 @@ fn rates(last: &Counted, polled: &Polled, now_ms: i64, uptime_cs: Option<u32>) -
     Some((bits(grown(before_in, now_in)?), bits(grown(before_out, now_out)?)))
 }
 
+/// Polls at a time. Those that did not answer the last time have slots of their own, so that a site that is
+/// down does not delay the others.
+#[derive(Clone)]
+struct Slots {
+    answering: Rc<Semaphore>,
+    silent: Rc<Semaphore>,
+}
+
+impl Slots {
+    fn new(concurrency: usize) -> Self {
+        let of = |slots: usize| Rc::new(Semaphore::new(slots.max(1)));
+        Self { answering: of(concurrency), silent: of(concurrency / 4) }
+    }
+
+    fn of(&self, failed: bool) -> &Semaphore {
+        if failed { &self.silent } else { &self.answering }
+    }
+}
+
+/// Until the next poll; what failed is asked again soon, then ever later up to the interval.
+fn pause(interval: Duration, failures: u32) -> Duration {
+    match failures {
+        0 => interval,
+        _ => interval.min(RETRY * (1 << (failures - 1).min(16))),
+    }
+}
+
 async fn keep_polling(
     at: usize,
     config: Rc<Config>,
     sockets: Sockets,
-    slots: Rc<Semaphore>,
+    slots: Slots,
     results: Outbox<Poller>,
     mut stop: watch::Receiver<()>,
 ) {
     let Some(target) = config.targets.get(at) else { return };
     let interval = Duration::from_secs(config.interval_s.max(1));
     let spread = SPREAD_MAX.min(interval / 2).mul_f64(at as f64 / config.targets.len().max(1) as f64);
-    let mut due = tokio::time::interval_at(tokio::time::Instant::now() + spread, interval);
-    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let polling = async {
+        let mut due = tokio::time::Instant::now() + spread;
+        let mut failures = 0;
         loop {
-            due.tick().await;
+            tokio::time::sleep_until(due).await;
+            let started = tokio::time::Instant::now();
             // Never closed.
-            let Ok(_slot) = slots.acquire().await else { return };
+            let Ok(_slot) = slots.of(failures > 0).acquire().await else { return };
             let outcome = poll(&sockets, target, &config).await;
+            failures = if matches!(outcome, Outcome::Read { .. }) { 0 } else { failures + 1 };
             if results.send(Poller { target: at, outcome }).await.is_err() {
                 return;
             }
+            due = started + pause(interval, failures);
         }
     };
     tokio::select! {
@@ -385,8 +416,7 @@ impl Worker for Poll {
                 Ok(sockets) => sockets,
                 Err(error) => return tracing::error!(%error, "snmp cannot open its sockets"),
             };
-            // A silent router holds its slot for its time-outs: there are more of them than answer at once.
-            let slots = Rc::new(Semaphore::new(config.concurrency.max(1)));
+            let slots = Slots::new(config.concurrency);
             for at in 0..config.targets.len() {
                 let task =
                     keep_polling(at, config.clone(), sockets.clone(), slots.clone(), results.clone(), stop.clone());
@@ -441,6 +471,13 @@ mod tests {
 
     fn polled(counters: (u64, u64), wide_counters: bool) -> Polled {
         Polled { if_index: 1, counters: Some(counters), wide_counters, ..Polled::default() }
+    }
+
+    #[test]
+    fn what_failed_is_asked_again_soon_and_then_ever_later() {
+        let pauses: Vec<u64> = (0..8).map(|failures| pause(Duration::from_secs(60), failures).as_secs()).collect();
+        assert_eq!(pauses, [60, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pause(Duration::from_secs(1), 1).as_secs(), 1, "never later than the next regular one");
     }
 
     #[test]
