@@ -263,14 +263,16 @@ fn every_router_has_its_own_best_path() {
              bgp_ext_community.add((rt,64500,7)); bgp_local_pref = 200; bgp_med = 5;",
             "",
         ));
-        let two = Daemon::bird(&bird(
+        let two = bird(
             13,
             lab.port,
             "route 198.51.100.0/24 blackhole; route 198.51.100.128/25 blackhole; route 192.0.2.0/24 blackhole;",
             "route 2001:db8:100::/48 blackhole; route ::/0 blackhole;",
             "bgp_path.prepend(64999); if net.type = NET_IP4 then bgp_next_hop = 203.0.113.77;",
             "",
-        ));
+        );
+        // BIRD's `self` overrides what a filter sets.
+        let two = Daemon::bird(&two.replace("next hop self", "next hop keep"));
         let edge = Daemon::frr(&format!(
             "hostname edge
 router bgp 65010
@@ -494,8 +496,8 @@ fn signed_active_ranged_and_several_paths() {
                  local ::1 port 17960 as 65020;
                  neighbor ::1 port {} as {LOCAL_AS};
                  multihop; strict bind yes; connect delay time 1;
-                 ipv4 {{ import none; export all; extended next hop on; next hop self; }};
-                 ipv6 {{ import none; export all; next hop self; }};
+                 ipv4 {{ import none; export all; extended next hop on; next hop address 2001:db8::60; }};
+                 ipv6 {{ import none; export all; next hop address 2001:db8::60; }};
              }}",
             lab.port_v6
         ));
@@ -503,7 +505,7 @@ fn signed_active_ranged_and_several_paths() {
         lab.has("active", (1, 0)).await;
         lab.has("six", (1, 1)).await;
         // RFC 8950: an IPv4 route by an IPv6 next hop.
-        assert_eq!(lab.line("100.64.1.1", "six"), "100.64.1.0/24 | 65020 | ::1 |  | router six");
+        assert_eq!(lab.line("100.64.1.1", "six"), "100.64.1.0/24 | 65020 | 2001:db8::60 |  | router six");
         until("both paths", || {
             let answer = lab.lookup("192.0.2.1", None);
             let mut paths: Vec<String> = answer.candidates.iter().map(|route| route.as_path.clone()).collect();
