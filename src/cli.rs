@@ -225,6 +225,9 @@ pub enum Order {
 
 #[derive(Debug, Args)]
 pub struct QueryArgs {
+    /// List the dimensions and end.
+    #[arg(long)]
+    pub dimensions: bool,
     /// RFC 3339, -10m, or now.
     #[arg(long, default_value = "-1h", allow_hyphen_values = true)]
     pub from: String,

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use benocs_model::question::{Answer, Order, Question};
+use benocs_model::question::dimension::{self, Dimension};
+use benocs_model::question::{Answer, DimensionInfo, Order, Question};
 use serde_json::Value;
 
 use super::table;
@@ -12,6 +13,9 @@ use crate::control::{Request, ask};
 use crate::when;
 
 pub fn query(data: &Path, arguments: &QueryArgs) -> anyhow::Result<()> {
+    if arguments.dimensions {
+        return dimensions(arguments.json);
+    }
     let now_ms = when::now_ms();
     let question = Question {
         from_ms: when::parse(&arguments.from, now_ms).context("--from")?,
@@ -57,6 +61,24 @@ pub fn query(data: &Path, arguments: &QueryArgs) -> anyhow::Result<()> {
     for note in &answer.notes {
         println!("note: {note}");
     }
+    Ok(())
+}
+
+/// What a question can be by, and a filter about.
+fn dimensions(json: bool) -> anyhow::Result<()> {
+    let all: Vec<DimensionInfo> = dimension::all().iter().map(Dimension::info).collect();
+    if json {
+        println!("{}", serde_json::to_string(&all)?);
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = dimension::all()
+        .iter()
+        .map(|one| {
+            let words: Vec<&str> = one.words.iter().map(|(word, _)| *word).collect();
+            vec![one.name.to_owned(), one.title.to_owned(), words.join(" ")]
+        })
+        .collect();
+    table::print(&["name", "title", "words"], &rows);
     Ok(())
 }
 

@@ -23,6 +23,9 @@ use crate::{compose, control};
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let inventory = Inventory::built_in()?;
     let load = || Settings::load(cli.config.as_deref(), &cli.set);
+    if cli.role.is_none() {
+        benocs_sys::end_on_broken_pipe();
+    }
     match (&cli.role, cli.command) {
         (Some(role), None) => {
             let roles = inventory.select(role)?;

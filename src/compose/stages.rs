@@ -472,11 +472,9 @@ fn rib(routes: RouteReader, tables: Arc<Tables>) -> RibAnswer {
             address.parse().map_err(|_| anyhow::anyhow!("{address:?} is not an address, as in 192.0.2.1"))?;
         let answer = benocs_bgp::rib_lookup(&routes.view(), &tables.network.load(), address.into(), router)?;
         let mut value = serde_json::to_value(&answer)?;
+        // Whoever asks finds the field, also where nobody has a route.
         if let Some(fields) = value.as_object_mut() {
-            match fields.remove("route") {
-                Some(Value::Object(route)) => fields.extend(route),
-                _ => drop(fields.insert("prefix".to_owned(), Value::Null)),
-            }
+            fields.entry("prefix").or_insert(Value::Null);
         }
         Ok(value)
     })

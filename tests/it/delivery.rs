@@ -14,16 +14,16 @@ fn total(answer: &Value, what: &str) -> u64 {
 }
 
 /// One number from SQL.
-fn sql(process: &Process, statement: &str) -> u64 {
+pub fn sql(process: &Process, statement: &str) -> u64 {
     let rows = process.json(&["sql", statement]);
     let row = rows.as_array().and_then(|rows| rows.first()).expect("SQL answers a row");
     row.as_object().and_then(|row| row.values().next()).and_then(Value::as_u64).expect("a number")
 }
 
-const ROWS: &str = "SELECT count(*) AS n FROM flows";
+pub const ROWS: &str = "SELECT count(*) AS n FROM flows";
 /// `generate --unique-key` makes records distinct in these.
-const KEYS: &str = "SELECT count(*) AS n FROM (SELECT DISTINCT src_addr, src_port, dst_port FROM flows)";
-const ROLLUP_FLOWS: &str = "SELECT CAST(coalesce(sum(flows), 0) AS BIGINT) AS n FROM rollup_1m";
+pub const KEYS: &str = "SELECT count(*) AS n FROM (SELECT DISTINCT src_addr, src_port, dst_port FROM flows)";
+pub const ROLLUP_FLOWS: &str = "SELECT CAST(coalesce(sum(flows), 0) AS BIGINT) AS n FROM rollup_1m";
 
 #[test]
 fn records_received_are_stored_and_queried() {

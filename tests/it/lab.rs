@@ -2,7 +2,6 @@
 //! the kernels' own counters, per source AS, ingress and egress interface,
 //! destination AS and service.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::process::{BENOCS, have};
@@ -13,7 +12,7 @@ fn the_store_equals_the_ground_truth_of_the_lab() {
     if programs.contains(&false) {
         return;
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab");
+    let script = crate::tidy::root().join("scripts/lab");
     let output = Command::new(script).args([BENOCS, "--check"]).output().expect("the lab runs");
     let (truth, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{truth}");

@@ -2,6 +2,7 @@
 //! One binary, so that it is linked once.
 
 mod cli;
+mod cut;
 mod delivery;
 mod lab;
 mod process;

@@ -18,8 +18,9 @@ fn layer(name: &str) -> u32 {
     }
 }
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+pub fn root() -> PathBuf {
+    // Where the test runs, which need not be where it was built.
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
 /// Workspace crates with the names of what they depend on (not for tests only).
