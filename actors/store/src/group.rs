@@ -1,4 +1,4 @@
-//! The operator behind every question: rows to sums by up to six keys and time
+//! The operator behind every question: rows to sums by up to twelve keys and time
 //! bucket, the largest N, and what is left.
 
 use ahash::RandomState;
@@ -6,7 +6,9 @@ use benocs_model::question::{Order, Sums};
 use hashbrown::HashMap;
 
 /// Most dimensions of a question, time apart.
-pub(crate) const KEYS_MAX: usize = 6;
+pub(crate) const KEYS_MAX: usize = 12;
+/// Most that the page asks for.
+const KEYS_FEW: usize = 6;
 
 pub(crate) fn add(sums: &mut Sums, other: Sums) {
     sums.octets = sums.octets.saturating_add(other.octets);
@@ -51,6 +53,7 @@ pub(crate) struct Groups {
 enum Index {
     One(HashMap<u64, u32, RandomState>),
     Two(HashMap<[u64; 2], u32, RandomState>),
+    Few(HashMap<[u64; KEYS_FEW], u32, RandomState>),
     Any(HashMap<Key, u32, RandomState>),
 }
 
@@ -65,6 +68,7 @@ impl Groups {
         let index = match keys {
             0 | 1 => Index::One(HashMap::default()),
             2 => Index::Two(HashMap::default()),
+            3..=KEYS_FEW => Index::Few(HashMap::default()),
             _ => Index::default(),
         };
         Self { index, ..Self::default() }
@@ -80,6 +84,11 @@ impl Groups {
         let group = match &mut self.index {
             Index::One(map) => *map.entry(key[0]).or_insert(next),
             Index::Two(map) => *map.entry([key[0], key[1]]).or_insert(next),
+            Index::Few(map) => {
+                let mut few = [0; KEYS_FEW];
+                few.copy_from_slice(&key[..KEYS_FEW]);
+                *map.entry(few).or_insert(next)
+            }
             Index::Any(map) => *map.entry(*key).or_insert(next),
         };
         if group == next {
@@ -158,7 +167,7 @@ mod tests {
 
     #[test]
     fn threads_are_merged_by_value_not_by_code() {
-        let key = |code| [code, 0, 0, 0, 0, 0];
+        let key = |code| std::array::from_fn(|at| if at == 0 { code } else { 0 });
         let (mut a, mut b) = (Groups::new(1), Groups::new(1));
         for (first, code, n) in [(true, 0, 5), (true, 1, 7), (false, 0, 11), (false, 1, 13)] {
             let groups = if first { &mut a } else { &mut b };

@@ -309,10 +309,10 @@ fn wrong_questions_say_what_is_wrong() {
     assert!(ask(|asked| (asked.from_ms, asked.to_ms) = (i64::MIN, i64::MAX)).0.contains("time"));
     assert!(ask(|asked| (asked.by[0], asked.resolution_ms) = ("time".to_owned(), -1)).0.contains("negative"));
     assert_eq!(ask(|asked| asked.filter = "proto = tcp AND nothing = 1".to_owned()).1, Some(16));
-    let seven = ["src_as", "dst_as", "proto", "src_port", "dst_port", "in_if", "out_if"];
-    let mut asked = question(T0, T0 + 1, &seven);
+    let many: Vec<&str> = dimension::all().iter().map(|one| one.name).filter(|name| *name != "time").take(13).collect();
+    let mut asked = question(T0, T0 + 1, &many);
     assert!(store.reader().ask_blocking(&asked).is_err());
-    asked.by.truncate(6);
+    asked.by.truncate(12);
     assert_eq!(store.reader().ask_blocking(&asked).unwrap().rows.len(), 0);
 }
 

@@ -22,7 +22,7 @@ type Reply = Result<HttpResponse, ApiError>;
 /// Header in which a client names its question, to cancel it by `DELETE /query/{id}`.
 const QUERY_ID: &str = "x-query-id";
 const FILTER_OCTETS_MAX: usize = 8 << 10;
-const DIMENSIONS_MAX: usize = 8;
+const DIMENSIONS_MAX: usize = 12;
 
 pub async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(super::OPENAPI)
