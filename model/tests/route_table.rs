@@ -225,7 +225,7 @@ fn routes_of(view: &RouteView) -> Vec<(PeerId, u32, Prefix, u64, bool)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn equals_the_naive_table(ops in prop::collection::vec(op(), 1..60)) {
