@@ -158,3 +158,44 @@ fn what_is_stored_equals_the_truth_of_the_simulated_provider() {
     assert_eq!(got, want);
     assert!(process.terminate());
 }
+
+/// One packet of a thousand: sums agree within the sampling error, and the flows of one router are as many as its records.
+#[test]
+fn sampled_one_of_a_thousand_it_agrees_within_the_sampling_error() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let ports = Ports::free();
+    let more = ["--seconds", "25", "--sampling", "1000", "--conversations", "400"];
+    let provider = Provider::new(&ports, directory.path(), &more);
+    let config = directory.path().join("benocs.toml");
+    std::fs::write(&config, provider.configuration()).expect("configuration is written");
+    let process = Process::start("all", &directory.path().join("data"), &ports, Some(&config), &[]);
+    let truth_file = directory.path().join("truth.jsonl");
+    let report = provider.run(&truth_file);
+    let records = report["records"].as_u64().expect("records");
+    eventually("every record is stored", || {
+        let rolled = process.json(&["sql", "SELECT CAST(coalesce(sum(flows), 0) AS BIGINT) AS n FROM rollup_1m"]);
+        (rolled[0]["n"].as_u64() == Some(records)).then_some(())
+    });
+    let (truth, stored) = (truth(&truth_file), stored(&process, ""));
+    let by = |sums: &BTreeMap<String, Sums>, first: &str| -> Sums {
+        let of = sums.iter().filter(|(key, _)| first.is_empty() || key.split(' ').next() == Some(first));
+        of.fold([0; 3], |total, (_, sums)| std::array::from_fn(|at| total[at] + sums[at]))
+    };
+    let mut sources: Vec<&str> = truth.keys().filter_map(|key| key.split(' ').next()).collect();
+    sources.dedup();
+    sources.sort_by_key(|source| std::cmp::Reverse(by(&truth, source)[0]));
+    for source in [""].into_iter().chain(sources.into_iter().take(5)) {
+        let (want, got) = (by(&truth, source), by(&stored, source));
+        // Packets are picked one by one: n of them are known to 1/sqrt(n), their octets a little worse.
+        let samples = want[1] as f64 / 1000.0;
+        let error = |at: usize| (got[at] as f64 - want[at] as f64) / want[at] as f64;
+        println!(
+            "{source:>8}: truth {want:?}, stored {got:?}, {:+.4} and {:+.4}, {samples:.0} samples",
+            error(0),
+            error(1)
+        );
+        assert!(error(1).abs() < 4.5 / samples.sqrt(), "packets of {source:?}");
+        assert!(error(0).abs() < 6.0 / samples.sqrt(), "octets of {source:?}");
+    }
+    assert!(process.terminate());
+}

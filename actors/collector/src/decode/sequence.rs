@@ -48,6 +48,7 @@ pub struct Sequence {
     late_next: u32,
     late_run: u32,
     last: u32,
+    last_count: Option<u32>,
     datagram_run: u32,
     uptime_ms: u32,
     pub status: SequenceStatus,
@@ -61,6 +62,7 @@ impl Sequence {
             late_next: 0,
             late_run: 0,
             last: 0,
+            last_count: None,
             datagram_run: 0,
             uptime_ms: 0,
             status: SequenceStatus::default(),
@@ -134,13 +136,13 @@ impl Sequence {
 
     /// An exporter whose IPFIX numbers go up by one a datagram, whatever it carries; true when that is seen.
     fn notice_unit(&mut self, number: u32, by: Option<u32>) -> bool {
-        let by_one = number == self.last.wrapping_add(1);
-        self.datagram_run = match by {
-            Some(by) if self.unit == Unit::Records && by != 1 && by_one => self.datagram_run + 1,
+        // Only after a datagram that held more than one record, or none, do the two units differ.
+        self.datagram_run = match self.last_count {
             Some(1) => self.datagram_run,
+            Some(_) if self.unit == Unit::Records && number == self.last.wrapping_add(1) => self.datagram_run + 1,
             _ => 0,
         };
-        self.last = number;
+        (self.last, self.last_count) = (number, by);
         if self.datagram_run < UNIT_RUN {
             return false;
         }
@@ -151,7 +153,8 @@ impl Sequence {
     }
 
     fn counts_datagrams(&self, number: u32) -> bool {
-        self.unit == Unit::Records && self.datagram_run > 0 && number == self.last.wrapping_add(1)
+        let several = self.last_count.is_some_and(|count| count != 1);
+        self.unit == Unit::Records && self.datagram_run > 0 && several && number == self.last.wrapping_add(1)
     }
 }
 
@@ -166,6 +169,24 @@ mod tests {
             step
         };
         numbers.into_iter().map(step).collect()
+    }
+
+    #[test]
+    fn datagrams_of_one_record_do_not_look_like_another_unit() {
+        let mut sequence = Sequence::new(Unit::Records);
+        let counts = [1u32, 5].repeat(40);
+        let mut number = 100;
+        let numbers: Vec<(u32, u32)> = counts
+            .iter()
+            .map(|count| {
+                let at = (number, *count);
+                number += count;
+                at
+            })
+            .collect();
+        assert!(run(&mut sequence, numbers).iter().all(|step| *step == Step::InOrder));
+        assert_eq!(sequence.status, SequenceStatus::default());
+        assert_eq!(run(&mut sequence, [(number + 7, 1)]), [Step::Gap(7)], "still counts records");
     }
 
     #[test]

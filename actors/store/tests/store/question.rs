@@ -2,7 +2,7 @@
 
 use benocs_model::message::StoreInput;
 use benocs_model::question::filter::{Datum, Filter};
-use benocs_model::question::{Answer, Ask, AskError, Order, Question, Sums};
+use benocs_model::question::{Answer, Ask, AskError, Order, Question, Sums, dimension};
 use benocs_store::{Config, Store};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
