@@ -53,7 +53,7 @@ tests:
 browser:
 	@scripts/browser "$(BENOCS)"
 
-test: deps-test ui lint tests browser ## Format, clippy, layering, tests, page in Chromium (make fuzz-check for the rest).
+test: deps-test ui lint fuzz-check tests browser ## Format, clippy, layering, fuzz targets, tests, page in Chromium.
 
 test-long: deps-test build ## What takes hours: fuzzing.
 	scripts/fuzz 600
