@@ -27,7 +27,7 @@ $(UI)/node_modules/.package-lock.json: $(UI)/package-lock.json
 	cd $(UI) && npm ci --no-audit --no-fund --loglevel=error
 
 $(UI)/dist/index.html: $(UI)/node_modules/.package-lock.json $(shell find $(UI)/src $(UI)/index.html $(UI)/vite.config.ts 2>/dev/null)
-	cd $(UI) && npm run --silent build
+	node=$$(scripts/node); cd $(UI) && PATH="$$node:$$PATH" npm run --silent build
 
 build: deps ui ## Build the page and the program.
 	cargo build --release --workspace --quiet
