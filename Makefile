@@ -24,7 +24,7 @@ deps-test:
 ui: $(UI)/dist/index.html ## Build the page.
 
 $(UI)/node_modules/.package-lock.json: $(UI)/package-lock.json
-	cd $(UI) && npm ci --no-audit --no-fund --loglevel=error
+	node=$$(scripts/node); cd $(UI) && PATH="$$node:$$PATH" npm ci --no-audit --no-fund --loglevel=error
 
 $(UI)/dist/index.html: $(UI)/node_modules/.package-lock.json $(shell find $(UI)/src $(UI)/index.html $(UI)/vite.config.ts 2>/dev/null)
 	node=$$(scripts/node); cd $(UI) && PATH="$$node:$$PATH" npm run --silent build
