@@ -10,7 +10,7 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BENOCS := $(CARGO_TARGET_DIR)/release/benocs
 
-.PHONY: help deps deps-test ui build run test fmt format lint tests fuzz-check browser test-long bench lab clean
+.PHONY: help deps deps-test ui build run test fmt format lint tests ui-tests fuzz-check browser test-long bench lab clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,10 +50,13 @@ fuzz-check:
 tests:
 	cargo test --release --workspace --lib --bins --tests
 
+ui-tests: $(UI)/node_modules/.package-lock.json
+	node=$$(scripts/node); cd $(UI) && PATH="$$node:$$PATH" npm run --silent check && PATH="$$node:$$PATH" npm test --silent
+
 browser:
 	@scripts/browser "$(BENOCS)"
 
-test: deps-test ui lint fuzz-check tests browser ## Format, clippy, layering, fuzz targets, tests, page in Chromium.
+test: deps-test ui ui-tests lint fuzz-check tests browser ## Format, clippy, layering, fuzz targets, tests, page in Chromium.
 
 test-long: deps-test build ## What takes hours: fuzzing.
 	scripts/fuzz 600
