@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering as Memory};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use benocs_model::question::dimension::{self, Dimension};
@@ -33,6 +34,8 @@ pub struct Demo {
     clock: fn() -> i64,
     /// How long an answer takes at least.
     pub delay: Duration,
+    /// How many questions came.
+    pub asked: Arc<AtomicUsize>,
 }
 
 const SERVICES: &[(&str, u32, f64)] = &[
@@ -137,7 +140,7 @@ impl Demo {
                 }
             }
         }
-        Self { streams, clock, delay: Duration::ZERO }
+        Self { streams, clock, delay: Duration::ZERO, asked: Arc::default() }
     }
 
     /// Octets of one stream in one step.
@@ -279,6 +282,7 @@ fn rfc3339(ms: i64) -> String {
 impl Ask for Demo {
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Answer, AskError>> {
         Box::pin(async move {
+            self.asked.fetch_add(1, Memory::SeqCst);
             tokio::time::sleep(self.delay).await;
             self.answer(&question)
         })
