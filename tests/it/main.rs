@@ -1,6 +1,7 @@
 //! What only the whole shows: layering, the binary as a user runs it, faults.
 //! One binary, so that it is linked once.
 
+mod captures;
 mod cli;
 mod cut;
 mod delivery;
