@@ -95,6 +95,7 @@ fn receive(flows: &async_channel::Receiver<FlowBatch>, count: usize) -> Vec<Flow
     batches
 }
 
+#[track_caller]
 fn until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !condition() {
@@ -236,7 +237,10 @@ fn a_full_log_is_counted_and_frees_itself_by_commits() {
         let cursors = BTreeMap::from([(running.log.source(), next)]);
         stage.commits.send_blocking(Commit { stream, cursors }).unwrap();
     }
-    until(|| running.log.status().segments == 1);
+    until(|| {
+        running.settle().unwrap();
+        running.log.status().segments == 1
+    });
     sender.send(&[netflow5(6_000, 7, 1)], running.listening[0]).unwrap();
     until(|| running.status().totals.acknowledged == totals.acknowledged + 1);
     running.drain(&stage.wiring, LIMIT).unwrap();
