@@ -205,8 +205,8 @@ pub struct SimulateArgs {
     pub files: Option<PathBuf>,
     #[arg(long)]
     pub json: bool,
-    /// Address-to-AS table (CSV of @ip-location-db/asn); without it, a small built-in one.
-    #[arg(long, value_name = "FILE")]
+    /// Address-to-AS table (folder or CSV file of @ip-location-db/asn); without it, a small built-in one.
+    #[arg(long, value_name = "PATH")]
     pub as_table: Option<PathBuf>,
 }
 

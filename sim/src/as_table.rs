@@ -84,9 +84,12 @@ impl AsTable {
         // Well-known ones, then the rest in an order that is the same each time and has nothing to do with age.
         chosen.sort_by_key(|row| (!known.contains_key(&row.number), row.number.wrapping_mul(0x9e37_79b1)));
         let mut prefixes = 0;
+        // Most of the traffic is well-known ones': every one of them has a place, however small the provider.
+        let of_known = (prefixes_max * 3 / 4 / known.len().max(1)).max(1);
         chosen.retain_mut(|row| {
             let room = prefixes_max.saturating_sub(prefixes);
-            let share = (prefixes_max / 64).max(8).min(room);
+            let fair = if known.contains_key(&row.number) { of_known } else { (prefixes_max / 64).max(8) };
+            let share = fair.min(room);
             row.v4.truncate(share);
             row.v6.truncate((share / 3).max(1));
             let keep = share > 0 && !row.v4.is_empty();
@@ -158,6 +161,27 @@ mod tests {
         for kind in [Kind::Transit, Kind::Content, Kind::Eyeball, Kind::Business] {
             assert!(table.rows.iter().filter(|row| row.kind == kind).count() > 15, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn every_well_known_system_has_a_place_in_a_small_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = AsTable::embedded().unwrap();
+        let many = (0..64u32).map(|n| format!("77.{n}.0.0,77.{n}.0.255,70001,\"Many\"\n"));
+        let lines = known.rows.iter().zip(0u32..).flat_map(|(row, at)| {
+            (0..20u32).map(move |n| {
+                let net = format!("{}.{}.{n}", 100 + at / 256, at % 256);
+                format!("{net}.0,{net}.255,{},\"{}\"\n", row.number, row.number)
+            })
+        });
+        let text: String = lines.chain(many).collect();
+        std::fs::write(folder.path().join("asn-ipv4.csv"), text).unwrap();
+        let prefixes_max = known.rows.len() * 2;
+        let table = AsTable::read(folder.path(), prefixes_max).unwrap();
+        for row in &known.rows {
+            assert!(table.rows.iter().any(|kept| kept.number == row.number), "{} is missing", row.name);
+        }
+        assert!(table.rows.iter().map(|row| row.v4.len()).sum::<usize>() <= prefixes_max);
     }
 
     #[test]
