@@ -181,6 +181,7 @@ impl Running {
         let keeper = Arc::new(keeper);
         let shared = Arc::new(Shared::with_ids_from(config.decode.clone(), known, exporters::first_id(wiring.node)));
         keeper.keep(&shared)?;
+        keeper.restore(&shared, i64::from(config.decode.template_keep_s) * 1000, socket::unix_ms())?;
         let receivers = bind(config)?;
         let listening =
             receivers.iter().map(|(_, receiver)| receiver.local_addr()).collect::<Result<_, _>>().context("sockets")?;
@@ -253,6 +254,7 @@ impl Running {
     /// What is due about once a second.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         self.keeper.publish(&self.shared);
+        self.keeper.keep_domains(&self.shared, socket::unix_ms())?;
         self.log.settle()?;
         self.metrics.standing(&self.log.status(), &self.shared);
         Ok(())
@@ -287,6 +289,7 @@ impl Running {
             }
         }
         self.keeper.publish(&self.shared);
+        self.keeper.keep_domains(&self.shared, socket::unix_ms())?;
         wiring.state.flush()?;
         self.log.save()?;
         sockets.into_iter().collect::<anyhow::Result<()>>()

@@ -1,10 +1,11 @@
-//! The exporter table: ids that are given once, kept over restarts, published.
+//! The exporter table: ids that are given once, kept over restarts, published;
+//! and what exporters said about their data, kept too.
 //!
 //! Rows carry an exporter's id from its first record on. So the table is on the
 //! disk before such a row is acknowledged, and offered downstream before the row is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use benocs_model::network::{Exporter, Exporters};
@@ -12,7 +13,7 @@ use benocs_model::tables::TableUpdate;
 use benocs_runtime::Outbox;
 use benocs_runtime::state::{State, Tree};
 
-use crate::decode::Shared;
+use crate::decode::{KeptDomain, Shared};
 
 /// Bits of an id below those of the node that gave it.
 const NODE_SHIFT: u32 = 20;
@@ -21,10 +22,17 @@ pub(crate) const NODE_MAX: u16 = 0x0fff;
 const TREE: &str = "exporters";
 const EPOCH_TREE: &str = "exporters_epoch";
 const EPOCH_KEY: &[u8] = b"epoch";
+const DOMAIN_TREE: &str = "templates";
+const ALIVE_KEY: &[u8] = b"alive";
+/// How often is noted that the collector is there.
+const ALIVE_MS: i64 = 30_000;
 
 pub(crate) struct Keeper {
     state: State,
     tree: Tree,
+    epochs: Tree,
+    domains: Tree,
+    alive_ms: AtomicI64,
     /// Number of this start: later ones have greater generations.
     epoch: u64,
     kept: AtomicU64,
@@ -47,7 +55,34 @@ impl Keeper {
         let known: Vec<Exporter> = tree.entries::<Exporter>().map(|(_, exporter)| exporter).collect();
         anyhow::ensure!(known.len() == tree.len(), "the exporter table in the state directory cannot be read");
         let (kept, published) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok((Self { state: state.clone(), tree, epoch, kept, published, tables }, known))
+        let (domains, alive_ms) = (state.tree(DOMAIN_TREE)?, AtomicI64::new(i64::MIN));
+        Ok((Self { state: state.clone(), tree, epochs, domains, alive_ms, epoch, kept, published, tables }, known))
+    }
+
+    /// Templates of the last start, where that ended not long ago: after a longer time exporters may have others.
+    pub(crate) fn restore(&self, shared: &Shared, keep_ms: i64, now_ms: i64) -> anyhow::Result<()> {
+        let alive_ms = self.epochs.get::<i64>(ALIVE_KEY).unwrap_or_default();
+        if alive_ms.is_none_or(|alive_ms| now_ms.saturating_sub(alive_ms) > keep_ms) {
+            self.domains.clear()?;
+        }
+        // One of another version is left out, and learned again.
+        for (_, domain) in self.domains.entries::<KeptDomain>() {
+            shared.restore(domain);
+        }
+        self.keep_domains(shared, now_ms)
+    }
+
+    /// Puts what changed where the next start finds it; costs nothing where nothing did.
+    pub(crate) fn keep_domains(&self, shared: &Shared, now_ms: i64) -> anyhow::Result<()> {
+        for domain in shared.take_changes() {
+            let key = [&domain.exporter.0[..], &[domain.protocol as u8], &domain.domain.to_be_bytes()].concat();
+            if domain.is_empty() { self.domains.remove(&key)? } else { self.domains.put(&key, &domain)? }
+        }
+        if now_ms.saturating_sub(self.alive_ms.load(Ordering::Relaxed)) >= ALIVE_MS {
+            self.epochs.put(ALIVE_KEY, &now_ms)?;
+            self.alive_ms.store(now_ms, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Puts exporters that are new on the disk, and publishes the table; costs nothing where there are none.
@@ -126,6 +161,49 @@ mod tests {
         assert!(second.generation > first.generation);
         assert_eq!(second.rows[..2], first.rows);
         assert_eq!((second.rows[2].id, second.rows[2].address.to_string()), (3 << 20 | 3, "192.0.2.9".to_owned()));
+    }
+
+    #[test]
+    fn templates_and_samplers_survive_a_restart_but_not_a_long_absence() {
+        const NOW: i64 = 1_750_000_000_000;
+        let message = |sets: &[u8]| {
+            let mut octets = vec![0, 10];
+            octets.extend((16 + sets.len() as u16).to_be_bytes());
+            octets.extend([0; 12]);
+            octets.extend(sets);
+            octets
+        };
+        // Template 256: octetDeltaCount of 4 octets; options template 257: scope exportingProcessId, samplingInterval.
+        let templates = [
+            [0u8, 2, 0, 12, 1, 0, 0, 1, 0, 1, 0, 4].as_slice(),
+            &[0, 3, 0, 18, 1, 1, 0, 2, 0, 1, 0, 144, 0, 4, 0, 34, 0, 4],
+            &[1, 1, 0, 12, 0, 0, 0, 1, 0, 0, 0, 100],
+        ];
+        let data = message(&[1, 0, 0, 8, 0, 0, 2, 0]);
+        let source = "192.0.2.1:9".parse().unwrap();
+        let state = State::temporary().unwrap();
+        let (keeper, shared, _tables) = start(&state, &["192.0.2.1"]);
+        keeper.restore(&shared, 3_600_000, NOW).unwrap();
+        let mut decoder = Decoder::new(Config::default(), shared.clone());
+        let mut rows = FlowBuilder::with_capacity(1);
+        decoder.datagram(source, NOW, &message(&templates.concat()), &mut rows);
+        keeper.keep_domains(&shared, NOW + 1000).unwrap();
+        drop((keeper, shared));
+
+        for (away_ms, known) in [(3_000_000, true), (4_000_000, false)] {
+            let (keeper, shared, _tables) = start(&state, &[]);
+            let now = NOW + away_ms;
+            keeper.restore(&shared, 3_600_000, now).unwrap();
+            let mut decoder = Decoder::new(Config::default(), shared.clone());
+            let mut rows = FlowBuilder::with_capacity(1);
+            decoder.datagram(source, now, &data, &mut rows);
+            let status = shared.status();
+            let sampling = status[0].sampling.as_ref().map(|sampling| (sampling.num, sampling.den));
+            assert_eq!(rows.finish().is_some_and(|batch| batch.num_rows() == 1), known, "after {away_ms} ms");
+            assert_eq!(sampling, known.then_some((1, 100)), "after {away_ms} ms");
+            // The next one measures from here on, not from what this start noted.
+            state.tree(EPOCH_TREE).unwrap().put(ALIVE_KEY, &NOW).unwrap();
+        }
     }
 
     #[test]

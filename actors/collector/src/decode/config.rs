@@ -28,6 +28,8 @@ pub struct Config {
     pub pending_octets_total_max: usize,
     /// How long data waits for its template, in seconds.
     pub pending_age_s: u32,
+    /// How long the collector may have been away for templates of before to be still believed, in seconds.
+    pub template_keep_s: u32,
     /// Believe exporterIPv4Address and exporterIPv6Address (130, 131) in records and options.
     pub exporter_address_from_record: bool,
 }
@@ -45,6 +47,7 @@ impl Default for Config {
             pending_octets_max: 256 << 10,
             pending_octets_total_max: 64 << 20,
             pending_age_s: 1_800,
+            template_keep_s: 3_600,
             exporter_address_from_record: true,
         }
     }

@@ -6,6 +6,7 @@
 mod cause;
 mod config;
 mod facts;
+mod kept;
 mod layout;
 mod options;
 mod plan;
@@ -30,6 +31,7 @@ use benocs_wire::{netflow5, netflow9, sflow};
 
 pub use cause::{Cause, Causes};
 pub use config::{Config, ExporterConfig};
+pub use kept::KeptDomain;
 pub use sampling::{Fraction, Sampling};
 pub use sequence::SequenceStatus;
 pub use shared::{ExporterStatus, Protocol, SamplingStatus, Shared};

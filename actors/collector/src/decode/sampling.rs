@@ -6,9 +6,10 @@
 
 use benocs_model::flow::SamplingSource;
 use benocs_model::flow::quality;
+use serde::{Deserialize, Serialize};
 
 /// `num` of `den` packets were seen; reduced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fraction {
     pub num: u32,
     pub den: u32,
@@ -71,12 +72,12 @@ impl Sampling {
 }
 
 /// What a domain's options say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Samplers {
     entries: Vec<Entry>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Entry {
     key: Key,
     fraction: Fraction,
@@ -85,7 +86,7 @@ struct Entry {
 }
 
 /// Whom an options record speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Key {
     Sampler(u64),
     Template(u16),
@@ -109,7 +110,7 @@ impl Samplers {
         self.entries.retain(|entry| entry.template != template);
     }
 
-    fn get(&self, key: Key) -> Option<Fraction> {
+    pub fn get(&self, key: Key) -> Option<Fraction> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.fraction)
     }
 

@@ -8,6 +8,7 @@ use benocs_wire::ipfix::{self, FIRST_DATA_SET, Sets};
 use benocs_wire::netflow9;
 
 use super::cause::{Cause, Counters};
+use super::config::Config;
 use super::layout::{Layout, Rows};
 use super::options;
 use super::plan::{Clock, Context, Plan, Scratch};
@@ -121,7 +122,11 @@ impl Work<'_> {
                 stats.options_records += u64::from(count);
                 // Bounded: one set's records.
                 let said: Vec<_> = options::read(&template.layout, rows).collect();
-                failed += self.apply(domains.get_mut(&message.key), id, &said);
+                let mut changed = false;
+                failed += self.apply(domains.get_mut(&message.key), id, &said, &mut changed);
+                if changed {
+                    self.note_change(message.key);
+                }
             }
             Kind::Other => other = u64::from(count),
         }
@@ -134,15 +139,21 @@ impl Work<'_> {
         count
     }
 
+    fn note_change(&self, key: DomainKey) {
+        self.shared.changes.note(self.exporter.exporter.address, key);
+    }
+
     /// Believes options; how many found no room.
-    fn apply(&self, domain: Option<&mut Domain>, template: u16, said: &[options::Said]) -> u64 {
+    fn apply(&self, domain: Option<&mut Domain>, template: u16, said: &[options::Said], changed: &mut bool) -> u64 {
         let Some(domain) = domain else { return 0 };
         let mut refused = 0;
         for said in said {
             if let Some((key, fraction)) = said.sampler {
+                *changed |= domain.samplers.get(key) != Some(fraction);
                 let room = domain.samplers.set(key, fraction, template, self.shared.config.samplers_max);
                 refused += u64::from(!room);
             }
+            *changed |= said.init_ms.is_some() && said.init_ms != domain.init_ms;
             domain.init_ms = said.init_ms.or(domain.init_ms);
             if let Some(address) = said.exporter.filter(|_| self.shared.config.exporter_address_from_record) {
                 let known = domain.exporter.is_some_and(|(_, known)| known == address);
@@ -212,54 +223,18 @@ impl Work<'_> {
             self.withdraw(state, message.key, &template);
             return;
         }
-        match self.learn(state, message.key, &template) {
-            Ok(()) => self.decode_pending(state, message, template.id),
+        match learn(&self.shared.config, state, message.key, &template) {
+            Ok(changed) => {
+                if changed {
+                    self.note_change(message.key);
+                }
+                self.decode_pending(state, message, template.id);
+            }
             Err(cause) => {
                 self.forget(state, message.key, template.id);
                 self.count(state, cause, 1);
             }
         }
-    }
-
-    fn learn(&self, state: &mut State, key: DomainKey, template: &ipfix::Template<'_>) -> Result<(), Cause> {
-        let config = &self.shared.config;
-        let Some(domain) = state.domains.get_mut(&key) else { return Err(Cause::TemplateLimit) };
-        let known = domain.templates.get(&template.id);
-        if known.is_some_and(|known| {
-            *known.specifiers == *template.fields
-                && known.options == template.options
-                && known.scope_count == template.scope_count
-        }) {
-            return Ok(());
-        }
-        if template.field_count > config.template_fields_max
-            || known.is_none() && state.templates >= config.templates_max
-        {
-            return Err(Cause::TemplateLimit);
-        }
-        let scope = if template.enterprise_bit { 0 } else { template.scope_count };
-        let fields = template.fields().enumerate().map(|(at, mut field)| {
-            if at < scope {
-                field.element = netflow9::scope_element(field.element);
-            }
-            field
-        });
-        let layout = Layout::new(fields).ok_or(Cause::TemplateInvalid)?;
-        let kind =
-            if template.options { Kind::Options } else { Plan::new(&layout.fields).map_or(Kind::Other, Kind::Flows) };
-        // What the earlier options said is stale.
-        domain.samplers.forget_template(template.id);
-        let learned = Template {
-            specifiers: template.fields.into(),
-            scope_count: template.scope_count,
-            options: template.options,
-            layout,
-            kind,
-        };
-        if domain.templates.insert(template.id, learned).is_none() {
-            state.templates += 1;
-        }
-        Ok(())
     }
 
     fn forget(&self, state: &mut State, key: DomainKey, id: u16) {
@@ -268,6 +243,7 @@ impl Work<'_> {
         {
             domain.samplers.forget_template(id);
             state.templates -= 1;
+            self.note_change(key);
         }
     }
 
@@ -300,6 +276,52 @@ impl Work<'_> {
             self.known_data(state, &message, id, &set.body);
         }
     }
+}
+
+/// Compiles a template; whether it says anything new.
+pub(crate) fn learn(
+    config: &Config,
+    state: &mut State,
+    key: DomainKey,
+    template: &ipfix::Template<'_>,
+) -> Result<bool, Cause> {
+    let Some(domain) = state.domains.get_mut(&key) else { return Err(Cause::TemplateLimit) };
+    let known = domain.templates.get(&template.id);
+    if known.is_some_and(|known| {
+        *known.specifiers == *template.fields
+            && known.options == template.options
+            && known.scope_count == template.scope_count
+    }) {
+        return Ok(false);
+    }
+    if template.field_count > config.template_fields_max || known.is_none() && state.templates >= config.templates_max {
+        return Err(Cause::TemplateLimit);
+    }
+    let scope = if template.enterprise_bit { 0 } else { template.scope_count };
+    let fields = template.fields().enumerate().map(|(at, mut field)| {
+        if at < scope {
+            field.element = netflow9::scope_element(field.element);
+        }
+        field
+    });
+    let layout = Layout::new(fields).ok_or(Cause::TemplateInvalid)?;
+    let kind =
+        if template.options { Kind::Options } else { Plan::new(&layout.fields).map_or(Kind::Other, Kind::Flows) };
+    // What the earlier options said is stale.
+    domain.samplers.forget_template(template.id);
+    let learned = Template {
+        specifiers: template.fields.into(),
+        field_count: template.field_count,
+        enterprise_bit: template.enterprise_bit,
+        scope_count: template.scope_count,
+        options: template.options,
+        layout,
+        kind,
+    };
+    if domain.templates.insert(template.id, learned).is_none() {
+        state.templates += 1;
+    }
+    Ok(true)
 }
 
 fn context<'c>(

@@ -14,17 +14,18 @@ use benocs_model::flow::SamplingSource;
 use benocs_model::flow::builder::Octets16;
 use benocs_model::network::{Exporter, Exporters};
 use parking_lot::{Mutex, RwLock};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cause::{Cause, Causes, Counters};
 use super::config::Config;
+use super::kept::Changes;
 use super::layout::Layout;
 use super::plan::{Clock, Plan};
 use super::sampling::{Fraction, Samplers, Sampling};
 use super::sequence::{Sequence, SequenceStatus, Unit};
 
 /// A way in which exporters speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     #[serde(rename = "netflow1")]
     NetFlow1,
@@ -59,6 +60,7 @@ pub struct Shared {
     pending_octets: AtomicUsize,
     /// Of datagrams that belong to no exporter.
     refused: Mutex<Causes>,
+    pub(crate) changes: Changes,
 }
 
 #[derive(Default)]
@@ -141,6 +143,8 @@ impl Domain {
 pub(crate) struct Template {
     /// As it was received, to see whether a repetition says anything new.
     pub(crate) specifiers: Box<[u8]>,
+    pub(crate) field_count: usize,
+    pub(crate) enterprise_bit: bool,
     pub(crate) scope_count: usize,
     pub(crate) options: bool,
     pub(crate) layout: Layout,
@@ -213,6 +217,7 @@ impl Shared {
             generation: AtomicU64::new(1),
             pending_octets: AtomicUsize::new(0),
             refused: Mutex::default(),
+            changes: Changes::default(),
             config,
         };
         {
