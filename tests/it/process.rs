@@ -1,10 +1,13 @@
 //! The binary as a user runs it: started on free loopback ports and a directory
 //! of its own, asked over its control socket and endpoints, killed.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -12,6 +15,7 @@ use serde_json::Value;
 pub const BENOCS: &str = env!("CARGO_BIN_EXE_benocs");
 /// Longest wait for a condition; a loaded machine of two cores is slow.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// Waits for a condition; fails with what it was.
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -26,11 +30,33 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 }
 
 pub fn free_tcp() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free TCP port")
+    reserve(|address| TcpListener::bind(address).is_ok())
 }
 
 pub fn free_udp() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free UDP port")
+    reserve(|address| UdpSocket::bind(address).is_ok())
+}
+
+/// A port that stays ours until the tests end, though nothing listens on it: below those that the kernel gives to
+/// outgoing connections, and locked against other tests.
+fn reserve(free: impl Fn(SocketAddr) -> bool) -> SocketAddr {
+    static LOCKS: Mutex<BTreeMap<u16, File>> = Mutex::new(BTreeMap::new());
+    let directory = std::env::temp_dir().join("benocs-test-ports");
+    std::fs::create_dir_all(&directory).expect("a directory for locks");
+    let mut locks = LOCKS.lock().expect("no test panics here");
+    let first = PORTS.start + std::process::id() as u16 % (PORTS.end - PORTS.start);
+    for port in (first..PORTS.end).chain(PORTS.start..first) {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if !locks.contains_key(&port)
+            && let Ok(lock) = File::create(directory.join(port.to_string()))
+            && lock.try_lock().is_ok()
+            && free(address)
+        {
+            locks.insert(port, lock);
+            return address;
+        }
+    }
+    panic!("no free port");
 }
 
 /// Where a process listens.
