@@ -10,6 +10,7 @@ use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Schema};
 use benocs_model::flow::{Column, SCHEMA_VERSION};
 
+use crate::chunk::Effort;
 use crate::config::Config;
 use crate::disk::{Disk, create_directory};
 use crate::error::{Result, columns};
@@ -95,9 +96,10 @@ pub(crate) fn run(plan: &Plan, id: u64, root: &Path, config: &Config, disk: &Dis
         batches: sources,
     };
     let path = root.join(meta.relative_path());
+    let effort = Effort { zstd_level: config.compact_zstd_level, dense: true };
     let octets = if plan.table == Table::Flows {
         meta.rows = plan.inputs.iter().map(|input| input.meta.rows).sum();
-        merge_flows(plan, meta.rows as usize, config.compact_zstd_level, &path)?
+        merge_flows(plan, meta.rows as usize, effort, &path)?
     } else {
         let mut batches = Vec::new();
         for input in &plan.inputs {
@@ -105,14 +107,14 @@ pub(crate) fn run(plan: &Plan, id: u64, root: &Path, config: &Config, disk: &Dis
         }
         let summed = rows::sum_rollups(&batches)?;
         meta.rows = summed.num_rows() as u64;
-        file::encode(&summed, config.compact_zstd_level, true, &path)?
+        file::encode(&summed, effort, &path)?
     };
     place(&mut meta, &octets, &path, disk)?;
     Ok(meta)
 }
 
 /// Rows of all inputs in the order of merged files; one column after the other.
-fn merge_flows(plan: &Plan, count: usize, zstd_level: i32, path: &Path) -> Result<Vec<u8>> {
+fn merge_flows(plan: &Plan, count: usize, effort: Effort, path: &Path) -> Result<Vec<u8>> {
     // A column that no input has stays away; one that some lack has nulls there.
     let mut fields = Vec::new();
     for column in Column::ALL {
@@ -147,7 +149,7 @@ fn merge_flows(plan: &Plan, count: usize, zstd_level: i32, path: &Path) -> Resul
     let (exporter, in_if, out_if) = (key(Column::ExporterId)?, key(Column::InIf)?, key(Column::OutIf)?);
     let order = rows::file_order(exporter.as_primitive(), in_if.as_primitive_opt(), out_if.as_primitive_opt());
     drop((exporter, in_if, out_if));
-    let mut writer = file::ColumnWise::new(schema.clone(), count, zstd_level, path)?;
+    let mut writer = file::ColumnWise::new(schema.clone(), count, effort, path)?;
     for field in schema.fields() {
         let array = whole(field.name(), field.data_type())?;
         writer.add(&take(&array, &order, None).map_err(columns("merge flow rows"))?)?;
@@ -168,7 +170,7 @@ fn place(meta: &mut FileMeta, octets: &[u8], path: &Path, disk: &Disk) -> Result
 /// Encodes and places the file that `meta` describes.
 pub(crate) fn write(meta: &mut FileMeta, batch: &RecordBatch, root: &Path, zstd_level: i32, disk: &Disk) -> Result<()> {
     let path = root.join(meta.relative_path());
-    let octets = file::encode(batch, zstd_level, meta.level > 0, &path)?;
+    let octets = file::encode(batch, Effort { zstd_level, dense: false }, &path)?;
     place(meta, &octets, &path, disk)
 }
 

@@ -21,7 +21,7 @@ pub struct Config {
     pub compact_files_min: usize,
     /// A merged file has at most about this many rows; also bounds the memory of a merge.
     pub compact_rows_max: usize,
-    /// zstd level of files as they are committed.
+    /// zstd level of files as they are committed; 0 is not compressed: they are merged within the hour.
     pub zstd_level: i32,
     /// zstd level of merged files.
     pub compact_zstd_level: i32,
@@ -50,7 +50,7 @@ impl Default for Config {
             flows_octets_max: 0,
             compact_files_min: 8,
             compact_rows_max: 1_500_000,
-            zstd_level: 1,
+            zstd_level: 0,
             compact_zstd_level: 3,
             drop_damaged_files: false,
             questions_max: 4,

@@ -1,8 +1,7 @@
-//! Data files: Parquet (format 2), zstd, one encoding for each kind of column.
+//! Data files: Parquet, of chunks that [`chunk`] encodes.
 //!
-//! Numbers that grow (times, batch numbers) are delta packed; everything else has
-//! a dictionary until it is too large. Addresses have a bloom filter in merged
-//! files, so that a question about one address opens few row groups.
+//! Addresses have a bloom filter in merged files, so that a question about one
+//! address opens few row groups.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,132 +9,93 @@ use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowWriterOptions, compute_leaves};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::arrow::{ArrowSchemaConverter, ProjectionMask};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, PageIndexPolicy};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::SchemaDescriptor;
 
+use crate::chunk::{self, Chunk, Effort};
 use crate::error::{Result, StoreError};
 use crate::manifest::DataFile;
 
 /// Rows of a row group: the unit that one thread reads and that statistics rule out.
 const ROW_GROUP_ROWS: usize = 131_072;
-const PAGE_ROWS: usize = 20_000;
 
-/// Columns that grow in the order of a file, or nearly do.
-const DELTA: &[&str] = &["ingest_seq", "time_received", "first", "last", "exported_first", "exported_last", "window"];
-/// Columns whose page statistics rule pages out.
-const PAGE_STATISTICS: &[&str] = &["first", "last", "time_received", "window", "exporter_id", "in_if"];
+/// Columns that are asked for single values.
 const BLOOM: &[&str] = &["src_addr", "dst_addr"];
 
-fn properties(level: i32, bloom: bool, metadata: Vec<KeyValue>) -> WriterProperties {
-    let level = ZstdLevel::try_new(level).unwrap_or_default();
-    let mut builder = WriterProperties::builder()
-        .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_created_by("benocs".to_owned())
-        .set_compression(Compression::ZSTD(level))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(8_192)
-        .set_key_value_metadata(Some(metadata));
-    for name in DELTA {
-        builder = builder
-            .set_column_dictionary_enabled(ColumnPath::from(*name), false)
-            .set_column_encoding(ColumnPath::from(*name), Encoding::DELTA_BINARY_PACKED);
-    }
-    for name in PAGE_STATISTICS {
-        builder = builder.set_column_statistics_enabled(ColumnPath::from(*name), EnabledStatistics::Page);
-    }
-    if bloom {
-        for name in BLOOM {
-            builder = builder
-                .set_column_bloom_filter_enabled(ColumnPath::from(*name), true)
-                .set_column_bloom_filter_fpp(ColumnPath::from(*name), 0.02)
-                .set_column_bloom_filter_max_ndv(ColumnPath::from(*name), ROW_GROUP_ROWS as u64);
-        }
-    }
-    builder.build()
-}
-
-fn writer(schema: &SchemaRef, level: i32, merged: bool, rows: usize) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
-    let metadata = schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
-    let options = ArrowWriterOptions::new()
-        .with_properties(properties(level, merged, metadata.collect()))
-        .with_skip_arrow_metadata(true);
-    ArrowWriter::try_new_with_options(Vec::with_capacity(rows * 40 + 65_536), schema.clone(), options)
-}
-
-/// The octets of a file.
-pub(crate) fn encode(batch: &RecordBatch, level: i32, merged: bool, path: &Path) -> Result<Vec<u8>> {
-    let failed = |source| StoreError::Encode { path: path.to_owned(), source };
-    let mut writer = writer(&batch.schema(), level, merged, batch.num_rows()).map_err(failed)?;
-    writer.write(batch).map_err(failed)?;
-    writer.into_inner().map_err(failed)
-}
-
-/// A file written column by column: memory holds one column of values, and pages that are compressed.
+/// A file written column by column: memory holds one column of values, and pages that are encoded.
 pub(crate) struct ColumnWise {
     schema: SchemaRef,
+    parquet: SchemaDescriptor,
     rows: usize,
-    writer: SerializedFileWriter<Vec<u8>>,
-    /// By row group: columns that wait for their values.
-    open: Vec<std::vec::IntoIter<ArrowColumnWriter>>,
-    done: Vec<Vec<ArrowColumnChunk>>,
+    effort: Effort,
+    groups: Vec<Vec<Chunk>>,
     next: usize,
     path: PathBuf,
 }
 
 impl ColumnWise {
-    pub(crate) fn new(schema: SchemaRef, rows: usize, level: i32, path: &Path) -> Result<Self> {
-        let failed = |source| StoreError::Encode { path: path.to_owned(), source };
-        let writer = writer(&schema, level, true, rows).map_err(failed)?;
-        let (writer, factory) = writer.into_serialized_writer().map_err(failed)?;
-        let groups = rows.div_ceil(ROW_GROUP_ROWS);
-        let open = (0..groups)
-            .map(|group| Ok(factory.create_column_writers(group)?.into_iter()))
-            .collect::<std::result::Result<Vec<_>, ParquetError>>()
-            .map_err(failed)?;
-        let done = (0..groups).map(|_| Vec::new()).collect();
-        Ok(Self { schema, rows, writer, open, done, next: 0, path: path.to_owned() })
+    pub(crate) fn new(schema: SchemaRef, rows: usize, effort: Effort, path: &Path) -> Result<Self> {
+        let parquet = ArrowSchemaConverter::new().convert(&schema);
+        let parquet = parquet.map_err(|source| StoreError::Encode { path: path.to_owned(), source })?;
+        let groups = (0..rows.div_ceil(ROW_GROUP_ROWS)).map(|_| Vec::new()).collect();
+        Ok(Self { schema, parquet, rows, effort, groups, next: 0, path: path.to_owned() })
+    }
+
+    fn failed(&self) -> impl Fn(ParquetError) -> StoreError + use<> {
+        let path = self.path.clone();
+        move |source| StoreError::Encode { path: path.clone(), source }
     }
 
     /// The next column of the schema, all of its rows.
     pub(crate) fn add(&mut self, array: &ArrayRef) -> Result<()> {
-        let field = self.schema.field(self.next).clone();
+        let failed = self.failed();
+        let column = self.parquet.column(self.next);
+        // Files that will soon be merged are read whole.
+        let bloom = self.effort.dense && BLOOM.contains(&column.name());
         self.next += 1;
-        let path = self.path.clone();
-        let failed = |source| StoreError::Encode { path: path.clone(), source };
-        for (group, (open, done)) in self.open.iter_mut().zip(&mut self.done).enumerate() {
+        for (group, done) in self.groups.iter_mut().enumerate() {
             let start = group * ROW_GROUP_ROWS;
             let part = array.slice(start, ROW_GROUP_ROWS.min(self.rows - start));
-            let Some(mut writer) = open.next() else { continue };
-            for leaf in compute_leaves(&field, &part).map_err(failed)? {
-                writer.write(&leaf).map_err(failed)?;
-            }
-            done.push(writer.close().map_err(failed)?);
+            done.push(chunk::encode(&column, &part, self.effort, bloom).map_err(&failed)?);
         }
         Ok(())
     }
 
     /// The octets of the file.
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
-        let failed = |source| StoreError::Encode { path: self.path.clone(), source };
-        for chunks in self.done {
-            let mut group = self.writer.next_row_group().map_err(failed)?;
+    pub(crate) fn finish(self) -> Result<Vec<u8>> {
+        let failed = self.failed();
+        let metadata = self.schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+        let properties = WriterProperties::builder()
+            .set_writer_version(WriterVersion::PARQUET_2_0)
+            .set_created_by("benocs".to_owned())
+            .set_key_value_metadata(Some(metadata.collect()));
+        let octets = self.groups.iter().flatten().map(|chunk| chunk.octets.len()).sum::<usize>();
+        let buffer = Vec::with_capacity(octets + 65_536);
+        let root = self.parquet.root_schema_ptr();
+        let mut writer = SerializedFileWriter::new(buffer, root, Arc::new(properties.build())).map_err(&failed)?;
+        for chunks in self.groups {
+            let mut group = writer.next_row_group().map_err(&failed)?;
             for chunk in chunks {
-                chunk.append_to_row_group(&mut group).map_err(failed)?;
+                group.append_column(&chunk.octets, chunk.close).map_err(&failed)?;
             }
-            group.close().map_err(failed)?;
+            group.close().map_err(&failed)?;
         }
-        self.writer.into_inner().map_err(failed)
+        writer.into_inner().map_err(failed)
     }
+}
+
+/// The octets of a file.
+pub(crate) fn encode(batch: &RecordBatch, effort: Effort, path: &Path) -> Result<Vec<u8>> {
+    let mut writer = ColumnWise::new(batch.schema(), batch.num_rows(), effort, path)?;
+    for column in batch.columns() {
+        writer.add(column)?;
+    }
+    writer.finish()
 }
 
 /// Values of one column of a file; `None` where the file has no such column.

@@ -4,6 +4,7 @@
 //!   StoreInput --> [store] --files--> manifest --snapshot--> StoreReader --> Answer
 
 mod actor;
+mod chunk;
 mod compact;
 mod config;
 mod disk;
