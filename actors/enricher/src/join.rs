@@ -691,7 +691,7 @@ impl Joiner {
 
     /// The server is the source of an answer, else the destination of a request.
     fn name(&mut self, input: &Input<'_>, names: &NameView) {
-        if names.generation == 0 {
+        if names.generation == 0 || names.is_empty() {
             return;
         }
         let Scratch { rows, unnamed, named, .. } = &mut self.scratch;

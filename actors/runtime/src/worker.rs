@@ -118,6 +118,8 @@ where
     let arbiter = actix::Arbiter::new();
     let arbiter_handle = arbiter.handle();
     arbiter.spawn_fn(move || {
+        // Arbiters name all threads alike; a thread that keeps that name works as well.
+        let _ = std::fs::write("/proc/thread-self/comm", settings.name);
         let labels = [("actor", settings.name)];
         let shell = Shell {
             settings,

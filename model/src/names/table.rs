@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU16, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64};
 
 use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,8 @@ struct Slots {
     /// Words before the first bucket, so that buckets begin with a cache line.
     skip: usize,
     mask: usize,
+    /// Something was written once.
+    used: AtomicBool,
 }
 
 impl Slots {
@@ -147,7 +149,7 @@ impl Slots {
         let zeroed = vec![0u64; buckets * WORDS + 8];
         let words: Vec<AtomicU64> = zeroed.into_iter().map(AtomicU64::new).collect();
         let skip = (64 - words.as_ptr() as usize % 64) % 64 / 8;
-        Self { words, skip, mask: buckets - 1 }
+        Self { words, skip, mask: buckets - 1, used: AtomicBool::new(false) }
     }
 
     fn buckets(&self) -> usize {
@@ -484,6 +486,7 @@ impl NameTable {
             (None, _, None) => return Inserted::Updated,
         };
         Slots::write(bucket, way, key, &fresh);
+        slots.used.store(true, Release);
         inserted
     }
 
@@ -557,6 +560,11 @@ pub struct NameView {
 }
 
 impl NameView {
+    /// True until the first name came: looking for one costs cache misses.
+    pub fn is_empty(&self) -> bool {
+        !self.shared.names.used.load(Acquire) && !self.shared.client_names.used.load(Acquire)
+    }
+
     /// What `address` was called at `time_ms`, by `client` if anybody near it asked, else by all.
     pub fn lookup(&self, address: Address, client: Address, time_ms: i64) -> Option<Named> {
         let of_address = key_of_address(address);
