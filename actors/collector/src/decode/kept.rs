@@ -94,7 +94,7 @@ impl Shared {
                 enterprise_bit: template.enterprise_bit,
             };
             // What does not fit comes again from the exporter, and is counted then.
-            let _ = sets::learn(&self.config, &mut state, key, &template);
+            let _ = sets::learn(self, &mut state, key, &template);
         }
         if let Some(domain) = state.domains.get_mut(&key) {
             domain.samplers = kept.samplers;

@@ -1,6 +1,8 @@
 //! Sets of NetFlow version 9 and IPFIX: templates learned, data decoded, or
 //! kept until its template comes.
 
+use std::sync::Arc;
+
 use benocs_model::flow::builder::FlowBuilder;
 use benocs_model::flow::{SamplingSource, quality};
 use benocs_wire::error::{Why, WireError};
@@ -8,7 +10,6 @@ use benocs_wire::ipfix::{self, FIRST_DATA_SET, Sets};
 use benocs_wire::netflow9;
 
 use super::cause::{Cause, Counters};
-use super::config::Config;
 use super::layout::{Layout, Rows};
 use super::options;
 use super::plan::{Clock, Context, Plan, Scratch};
@@ -86,22 +87,22 @@ impl Work<'_> {
 
     /// A set of data; its records, `None` where it has to wait for its template.
     fn data(&mut self, state: &mut State, message: &Message, id: u16, body: &[u8]) -> Option<u32> {
-        let known = state.domains.get(&message.key).is_some_and(|domain| domain.templates.contains_key(&id));
-        if known {
-            return Some(self.known_data(state, message, id, body));
+        let count = self.known_data(state, message, id, body);
+        if count.is_none() {
+            self.keep(state, message, id, body);
         }
-        self.keep(state, message, id, body);
-        None
+        count
     }
 
-    fn known_data(&mut self, state: &mut State, message: &Message, id: u16, body: &[u8]) -> u32 {
+    /// `None` where its template is not known.
+    fn known_data(&mut self, state: &mut State, message: &Message, id: u16, body: &[u8]) -> Option<u32> {
         let State { stats, domains, .. } = state;
         let samplers_0 = match message.key.domain {
             0 => None,
             _ => domains.get(&DomainKey { domain: 0, ..message.key }).map(|domain| &domain.samplers),
         };
-        let Some(domain) = domains.get(&message.key) else { return 0 };
-        let Some(template) = domain.templates.get(&id) else { return 0 };
+        let domain = domains.get(&message.key)?;
+        let template = domain.templates.get(&id)?;
         let (rows, whole) = if template.layout.is_fixed() {
             // What is left and shorter than a record is padding (RFC 7011 3.3.1).
             (Rows::new(body, template.layout.stride), true)
@@ -136,7 +137,7 @@ impl Work<'_> {
         if other > 0 {
             self.count(state, Cause::NotAFlow, other);
         }
-        count
+        Some(count)
     }
 
     fn note_change(&self, key: DomainKey) {
@@ -223,7 +224,7 @@ impl Work<'_> {
             self.withdraw(state, message.key, &template);
             return;
         }
-        match learn(&self.shared.config, state, message.key, &template) {
+        match learn(self.shared, state, message.key, &template) {
             Ok(changed) => {
                 if changed {
                     self.note_change(message.key);
@@ -251,7 +252,7 @@ impl Work<'_> {
     fn withdraw(&self, state: &mut State, key: DomainKey, template: &ipfix::Template<'_>) {
         let Some(domain) = state.domains.get(&key) else { return };
         let all = matches!(template.id, ipfix::TEMPLATE_SET | ipfix::OPTIONS_TEMPLATE_SET);
-        let gone = |(id, known): (&u16, &Template)| {
+        let gone = |(id, known): (&u16, &Arc<Template>)| {
             (*id == template.id || all && known.options == (template.id == ipfix::OPTIONS_TEMPLATE_SET)).then_some(*id)
         };
         let gone: Vec<u16> = domain.templates.iter().filter_map(gone).collect();
@@ -280,23 +281,30 @@ impl Work<'_> {
 
 /// Compiles a template; whether it says anything new.
 pub(crate) fn learn(
-    config: &Config,
+    shared: &Shared,
     state: &mut State,
     key: DomainKey,
     template: &ipfix::Template<'_>,
 ) -> Result<bool, Cause> {
+    let config = &shared.config;
     let Some(domain) = state.domains.get_mut(&key) else { return Err(Cause::TemplateLimit) };
     let known = domain.templates.get(&template.id);
-    if known.is_some_and(|known| {
-        *known.specifiers == *template.fields
-            && known.options == template.options
-            && known.scope_count == template.scope_count
-    }) {
+    if known.is_some_and(|known| known.says(template)) {
         return Ok(false);
     }
     if template.field_count > config.template_fields_max || known.is_none() && state.templates >= config.templates_max {
         return Err(Cause::TemplateLimit);
     }
+    let learned = shared.compiled(template, || compile(template))?;
+    // What the earlier options said is stale.
+    domain.samplers.forget_template(template.id);
+    if domain.templates.insert(template.id, learned).is_none() {
+        state.templates += 1;
+    }
+    Ok(true)
+}
+
+fn compile(template: &ipfix::Template<'_>) -> Result<Template, Cause> {
     let scope = if template.enterprise_bit { 0 } else { template.scope_count };
     let fields = template.fields().enumerate().map(|(at, mut field)| {
         if at < scope {
@@ -307,9 +315,7 @@ pub(crate) fn learn(
     let layout = Layout::new(fields).ok_or(Cause::TemplateInvalid)?;
     let kind =
         if template.options { Kind::Options } else { Plan::new(&layout.fields).map_or(Kind::Other, Kind::Flows) };
-    // What the earlier options said is stale.
-    domain.samplers.forget_template(template.id);
-    let learned = Template {
+    Ok(Template {
         specifiers: template.fields.into(),
         field_count: template.field_count,
         enterprise_bit: template.enterprise_bit,
@@ -317,11 +323,7 @@ pub(crate) fn learn(
         options: template.options,
         layout,
         kind,
-    };
-    if domain.templates.insert(template.id, learned).is_none() {
-        state.templates += 1;
-    }
-    Ok(true)
+    })
 }
 
 fn context<'c>(

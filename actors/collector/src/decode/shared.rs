@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use benocs_model::Address;
 use benocs_model::flow::SamplingSource;
 use benocs_model::flow::builder::Octets16;
 use benocs_model::network::{Exporter, Exporters};
+use benocs_wire::ipfix;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +62,11 @@ pub struct Shared {
     /// Of datagrams that belong to no exporter.
     refused: Mutex<Causes>,
     pub(crate) changes: Changes,
+    compiled: Mutex<Compiled>,
 }
+
+/// Templates in use by what they say: thousands of exporters say the same, and share one plan.
+type Compiled = HashMap<u64, Vec<Weak<Template>>, ahash::RandomState>;
 
 #[derive(Default)]
 struct Registry {
@@ -117,7 +122,7 @@ pub(crate) struct DomainKey {
 }
 
 pub(crate) struct Domain {
-    pub(crate) templates: HashMap<u16, Template, ahash::RandomState>,
+    pub(crate) templates: HashMap<u16, Arc<Template>, ahash::RandomState>,
     pub(crate) samplers: Samplers,
     /// systemInitTimeMilliseconds from options.
     pub(crate) init_ms: Option<i64>,
@@ -149,6 +154,15 @@ pub(crate) struct Template {
     pub(crate) options: bool,
     pub(crate) layout: Layout,
     pub(crate) kind: Kind,
+}
+
+impl Template {
+    /// Whether it was made of just that.
+    pub(crate) fn says(&self, said: &ipfix::Template<'_>) -> bool {
+        *self.specifiers == *said.fields
+            && (self.options, self.scope_count, self.enterprise_bit)
+                == (said.options, said.scope_count, said.enterprise_bit)
+    }
 }
 
 pub(crate) enum Kind {
@@ -218,6 +232,7 @@ impl Shared {
             pending_octets: AtomicUsize::new(0),
             refused: Mutex::default(),
             changes: Changes::default(),
+            compiled: Mutex::default(),
             config,
         };
         {
@@ -324,6 +339,24 @@ impl Shared {
         self.exporter(Address(address.octets())).map(|state| state.exporter.id)
     }
 
+    /// The template that says the same, if somebody uses it; else `make`'s.
+    pub(crate) fn compiled(
+        &self,
+        said: &ipfix::Template<'_>,
+        make: impl FnOnce() -> Result<Template, Cause>,
+    ) -> Result<Arc<Template>, Cause> {
+        let mut compiled = self.compiled.lock();
+        let all = (said.fields, said.options, said.scope_count, said.enterprise_bit);
+        let hash = compiled.hasher().hash_one(all);
+        let alike = compiled.entry(hash).or_default();
+        if let Some(known) = alike.iter().filter_map(Weak::upgrade).find(|known| known.says(said)) {
+            return Ok(known);
+        }
+        let template = Arc::new(make()?);
+        alike.push(Arc::downgrade(&template));
+        Ok(template)
+    }
+
     /// Room for a set that waits: false where it is not there.
     pub(crate) fn reserve_pending(&self, octets: usize) -> bool {
         let max = self.config.pending_octets_total_max;
@@ -335,8 +368,12 @@ impl Shared {
         self.pending_octets.fetch_sub(octets, Ordering::AcqRel);
     }
 
-    /// Drops what has waited too long for its template.
+    /// Drops what has waited too long for its template, and what nobody uses any more.
     pub(crate) fn sweep(&self, now_ms: i64, counters: &Counters) {
+        self.compiled.lock().retain(|_, alike| {
+            alike.retain(|template| template.strong_count() > 0);
+            !alike.is_empty()
+        });
         let states: Vec<_> = self.registry.read().by_address.values().cloned().collect();
         for state in states {
             // An exporter that is being decoded is swept the next time.
@@ -418,11 +455,44 @@ impl ExporterState {
 impl State {
     /// The domain, new where it has to be; `None` where there are too many that have templates.
     pub(crate) fn domain(&mut self, key: DomainKey, max: usize) -> Option<&mut Domain> {
-        if !self.domains.contains_key(&key) && self.domains.len() >= max {
+        if self.domains.len() >= max && !self.domains.contains_key(&key) {
             let idle = |domain: &Domain| domain.templates.is_empty() && domain.pending.is_empty();
             let idle = *self.domains.iter().find(|(_, domain)| idle(domain))?.0;
             self.domains.remove(&idle);
         }
         Some(self.domains.entry(key).or_insert_with(|| Domain::new(key.protocol)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: [u8; 8] = [0, 1, 0, 4, 0, 2, 0, 4];
+
+    fn said(options: bool, fields: &[u8]) -> ipfix::Template<'_> {
+        ipfix::Template { id: 256, options, field_count: 2, scope_count: 0, fields, enterprise_bit: true }
+    }
+
+    #[test]
+    fn exporters_that_say_the_same_share_a_plan_until_nobody_uses_it() {
+        let shared = Shared::new(Config::default(), Vec::new());
+        let mut state = State::default();
+        let mut learned = Vec::new();
+        for (domain, options, fields) in
+            [(1, false, FIELDS), (2, false, FIELDS), (3, true, FIELDS), (4, false, [0, 2, 0, 4, 0, 1, 0, 4])]
+        {
+            let key = DomainKey { protocol: Protocol::Ipfix, domain };
+            state.domain(key, 8).unwrap();
+            super::super::sets::learn(&shared, &mut state, key, &said(options, &fields)).unwrap();
+            learned.push(state.domains[&key].templates[&256].clone());
+        }
+        assert!(Arc::ptr_eq(&learned[0], &learned[1]));
+        assert!(!Arc::ptr_eq(&learned[0], &learned[2]) && !Arc::ptr_eq(&learned[0], &learned[3]));
+        assert_eq!(shared.compiled.lock().len(), 3);
+        drop(learned.split_off(2));
+        state.domains.retain(|key, _| key.domain <= 2);
+        shared.sweep(0, &Counters::new());
+        assert_eq!(shared.compiled.lock().len(), 1);
     }
 }
