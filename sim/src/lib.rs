@@ -9,7 +9,7 @@
 //! | [`replay`] | datagrams of a capture file, sent again |
 //! | [`generate`] | flow records of one kind, as fast as asked |
 //! | [`simulate`] | every feed of a provider, and the truth about its traffic |
-//! | [`encode`] | bytes of NetFlow, IPFIX, sFlow, BGP, dnstap |
+//! | [`encode`] | bytes of NetFlow, IPFIX, sFlow, BGP with link state, dnstap |
 
 pub mod as_table;
 pub mod encode;

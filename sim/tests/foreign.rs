@@ -1,11 +1,12 @@
 //! The simulator, read by programs that share no code with it: nfcapd and nfdump,
-//! pmacct, BIRD, net-snmp, dnstap-ldns.
+//! pmacct, BIRD, GoBGP, Wireshark, net-snmp, dnstap-ldns.
 //!
 //! Where a program is not installed the test says so and passes, except under CI.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,9 +14,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use benocs_sim::Stop;
+use benocs_sim::encode::bgp;
 use benocs_sim::generate;
+use benocs_sim::simulate::igp::{Graph, SPEAKERS, SystemId};
 use benocs_sim::simulate::network::Vendor;
-use benocs_sim::simulate::{self, Config, Model, Report, Scale, agent};
+use benocs_sim::simulate::{self, Config, Model, Report, Scale, agent, session};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -305,15 +308,7 @@ fn bird_takes_every_route_of_every_router() {
     let folder = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let stop = Stop::default();
-    let config = Config {
-        collector: None,
-        bgp: Some(format!("127.0.0.1:{port}")),
-        dnstap: None,
-        snmp_port: None,
-        warm_up_s: 0,
-        stop: stop.clone(),
-        ..Config::default()
-    };
+    let config = sessions_only(port, &stop);
     let model = Model::build(&config).unwrap();
     let (_daemon, control) = bird(folder.path(), &config, &model, port);
     let simulator = std::thread::spawn({
@@ -345,6 +340,215 @@ fn bird_takes_every_route_of_every_router() {
     stop.stop();
     let report: Report = simulator.join().unwrap().unwrap();
     assert_eq!(report.routes, (v4 + v6) as u64);
+}
+
+/// Only BGP.
+fn sessions_only(port: u16, stop: &Stop) -> Config {
+    Config {
+        collector: None,
+        bgp: Some(format!("127.0.0.1:{port}")),
+        dnstap: None,
+        snmp_port: None,
+        warm_up_s: 0,
+        stop: stop.clone(),
+        ..Config::default()
+    }
+}
+
+/// What GoBGP calls everything in the graph.
+fn in_the_words_of_gobgp(graph: &Graph) -> BTreeSet<String> {
+    let nodes = graph
+        .nodes
+        .iter()
+        .map(|node| format!("NLRI {{ NODE {{ AS:{} BGP-LS ID:0 {} ISIS-L2:0 }} }}", node.asn, node.system_id));
+    let links = graph.links.iter().map(|link| {
+        format!(
+            "NLRI {{ LINK {{ LOCAL_NODE: {} REMOTE_NODE: {} LINK: {}->{}}} }}",
+            link.local, link.remote, link.local_v4, link.remote_v4
+        )
+    });
+    let prefixes = graph.prefixes.iter().map(|prefix| {
+        let version = if prefix.prefix.addr().is_ipv4() { 4 } else { 6 };
+        format!("NLRI {{ PREFIXv{version} {{ LOCAL_NODE: {} PREFIX: [{}] }} }}", prefix.node, prefix.prefix)
+    });
+    nodes.chain(links).chain(prefixes).collect()
+}
+
+#[test]
+fn gobgp_takes_the_graph_from_a_session_that_it_wants_it_on() {
+    if !installed(&["gobgpd", "gobgp"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (port, api, stop) = (free(), free().to_string(), Stop::default());
+    let config = sessions_only(port, &stop);
+    let model = Model::build(&config).unwrap();
+    let neighbour = |id: usize, families: &[&str]| {
+        let families: String = families
+            .iter()
+            .map(|family| {
+                format!("[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}\"\n")
+            })
+            .collect();
+        format!(
+            "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{}\"\npeer-as = {}\n\
+             [neighbors.transport.config]\npassive-mode = true\nlocal-address = \"127.0.0.1\"\n{families}",
+            model.network.routers[id].address, config.own_as
+        )
+    };
+    let file = folder.path().join("gobgpd.toml");
+    let text = format!(
+        "[global.config]\nas = {}\nrouter-id = \"192.0.2.1\"\nport = {port}\nlocal-address-list = [\"127.0.0.1\"]\n{}{}{}",
+        config.own_as,
+        neighbour(0, &["ls", "ipv4-unicast"]),
+        neighbour(1, &["ipv4-unicast"]),
+        neighbour(SPEAKERS, &["ls", "ipv6-unicast"]),
+    );
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new("gobgpd");
+    command.arg("-f").arg(&file).args(["--api-hosts", &format!("127.0.0.1:{api}")]);
+    let _daemon = Daemon::start(&mut command, &folder.path().join("log"));
+    let simulator = std::thread::spawn({
+        let config = config.clone();
+        move || simulate::run(config)
+    });
+    let taken = |id: usize, family: &str| -> BTreeSet<String> {
+        let address = model.network.routers[id].address.to_string();
+        let arguments = ["-p", &api, "-j", "neighbor", &address, "adj-in", "-a", family];
+        let output = Command::new("gobgp").args(arguments).output().unwrap();
+        let routes = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&output.stdout);
+        routes.unwrap_or_default().into_iter().map(|(name, _)| name).collect()
+    };
+    let expected = in_the_words_of_gobgp(&Graph::of(&model.network));
+    wait("the whole graph", || taken(0, "ls").len() >= expected.len());
+    assert_eq!(taken(0, "ls"), expected);
+    let (v4, v6) = model.routes();
+    wait("the routes of all three", || {
+        (taken(0, "ipv4").len(), taken(1, "ipv4").len(), taken(SPEAKERS, "ipv6").len()) == (v4, v4, v6)
+    });
+    assert!(taken(1, "ls").is_empty(), "not negotiated");
+    assert!(taken(SPEAKERS, "ls").is_empty(), "no reflector");
+    stop.stop();
+    let report: Report = simulator.join().unwrap().unwrap();
+    assert_eq!((report.link_states, report.routes), (expected.len() as u64, (v4 + v6) as u64));
+}
+
+/// Updates that a router tells one who speaks these families, up to the end of the last.
+fn told(model: &Model, router: usize, families: &[bgp::Family]) -> Vec<Vec<u8>> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (to, stop, state) = (listener.local_addr().unwrap(), Stop::default(), Arc::<session::State>::default());
+    let speaker = std::thread::spawn({
+        let (model, stop) = (model.clone(), stop.clone());
+        move || session::run(&model, router, to, &state, &stop)
+    });
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(&bgp::open(64_500, 90, Ipv4Addr::new(192, 0, 2, 1), families)).unwrap();
+    stream.write_all(&bgp::keepalive()).unwrap();
+    let (mut updates, mut ends) = (Vec::new(), 0);
+    while ends < families.len() {
+        let mut message = vec![0; bgp::HEADER_OCTETS];
+        stream.read_exact(&mut message).unwrap();
+        message.resize(usize::from(u16::from_be_bytes([message[16], message[17]])), 0);
+        stream.read_exact(&mut message[bgp::HEADER_OCTETS..]).unwrap();
+        // An UPDATE of nothing, or of nothing but an empty MP_UNREACH_NLRI (RFC 4724 2).
+        if message[18] == bgp::UPDATE && message.len() <= 29 {
+            ends += 1;
+        } else if message[18] == bgp::UPDATE {
+            updates.push(message);
+        }
+    }
+    stop.stop();
+    speaker.join().unwrap();
+    updates
+}
+
+#[test]
+fn wireshark_reads_the_graph_with_its_metrics() {
+    if !installed(&["tshark", "text2pcap"]) {
+        return;
+    }
+    let model = Model::build(&Config::default()).unwrap();
+    let graph = Graph::of(&model.network);
+    let updates = told(&model, 0, &[bgp::LINK_STATE]);
+    assert_eq!(updates.len(), graph.nodes.len() + graph.links.len() + graph.prefixes.len());
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (dump, capture) = (path("updates.txt"), path("updates.pcap"));
+    let mut text = String::new();
+    for update in &updates {
+        for (row, octets) in update.chunks(16).enumerate() {
+            let octets: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+            text += &format!("{:06x} {}\n", row * 16, octets.join(" "));
+        }
+    }
+    fs::write(&dump, text).unwrap();
+    output("text2pcap", &["-q", "-T", "1179,179", &dump, &capture]);
+    let fields = [
+        "bgp.ls.nlri_type",
+        "bgp.ls.nlri_node.protocol_id",
+        "bgp.ls.tlv.autonomous_system.id",
+        "bgp.ls.tlv.igp_router_id",
+        "bgp.ls.nlri_ipv4_interface_address",
+        "bgp.ls.nlri_ipv4_neighbor_address",
+        "bgp.ls.nlri_ipv6_interface_address",
+        "bgp.ls.nlri_ipv6_neighbor_address",
+        "bgp.ls.nlri_ip_reachability_prefix_ip",
+        "bgp.ls.nlri_ip_reachability_prefix_ip6",
+        "bgp.ls.tlv.node_name_value",
+        "bgp.ls.tlv.ipv4_router_id_value",
+        "bgp.ls.tlv.ipv6_router_id_of_local_node_value",
+        "bgp.ls.tlv.administrative_group_color_value",
+        "bgp.ls.bandwidth_value",
+        "bgp.ls.tlv.metric_value",
+        "bgp.ls.tlv.prefix_metric_value",
+        "_ws.malformed",
+    ];
+    let mut arguments = vec!["-r", &capture, "-T", "fields", "-E", "separator=;"];
+    arguments.extend(fields.iter().flat_map(|field| ["-e", field]));
+    let text = output("tshark", &arguments);
+    let read: BTreeSet<&str> = text.lines().collect();
+
+    let digits = |id: SystemId| id.to_string().replace('.', "");
+    let router_id = |id: SystemId| graph.nodes.iter().find(|node| node.system_id == id).unwrap().router_id_v4;
+    let mut expected = BTreeSet::new();
+    for node in &graph.nodes {
+        let (name, v4, v6) = (&node.name, node.router_id_v4, node.router_id_v6);
+        expected.insert(format!("1;2;{};{};;;;;;;{name};{v4};{v6};;;;;", node.asn, digits(node.system_id)));
+    }
+    for link in &graph.links {
+        expected.insert(format!(
+            "2;2;64500,64500;{},{};{};{};{};{};;;;{},{};;{};{};{:#08x};;",
+            digits(link.local),
+            digits(link.remote),
+            link.local_v4,
+            link.remote_v4,
+            link.local_v6,
+            link.remote_v6,
+            router_id(link.local),
+            router_id(link.remote),
+            link.admin_group,
+            link.bandwidth_bits_per_s / 1_000_000,
+            link.metric,
+        ));
+    }
+    for prefix in &graph.prefixes {
+        let network = prefix.prefix.network().to_string();
+        let (v4, v6) = if prefix.prefix.addr().is_ipv4() { (network, String::new()) } else { (String::new(), network) };
+        let kind = if v6.is_empty() { 3 } else { 4 };
+        expected.insert(format!("{kind};2;64500;{};;;;;{v4};{v6};;;;;;;{:#010x};", digits(prefix.node), prefix.metric));
+    }
+    assert_eq!(expected.len(), updates.len());
+    for line in &expected {
+        assert!(read.contains(line.as_str()), "{line} is not in {text}");
+    }
+    assert_eq!(read.len(), expected.len());
+    // Who does not speak it is not told it.
+    let plain = told(&model, 0, &[bgp::V6_UNICAST]);
+    assert!(!plain.is_empty());
+    let link_state = [0x40, 0x04, 71];
+    assert!(plain.iter().all(|update| !update.windows(3).any(|octets| octets == link_state)));
 }
 
 #[test]

@@ -16,6 +16,18 @@ pub const ROUTE_REFRESH: u8 = 5;
 pub const HEADER_OCTETS: usize = 19;
 pub const MESSAGE_OCTETS_MAX: usize = 4096;
 
+/// Address family and subsequent address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    pub afi: u16,
+    pub safi: u8,
+}
+
+pub const V4_UNICAST: Family = Family { afi: 1, safi: 1 };
+pub const V6_UNICAST: Family = Family { afi: 2, safi: 1 };
+/// RFC 9552.
+pub const LINK_STATE: Family = Family { afi: 16_388, safi: 71 };
+
 /// RFC 6793: stands for a number that needs four octets.
 const AS_TRANS: u16 = 23456;
 
@@ -33,7 +45,7 @@ pub struct Attributes {
     pub cluster: Vec<Ipv4Addr>,
 }
 
-fn message(kind: u8) -> Vec<u8> {
+pub(super) fn message(kind: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(&[0xff; 16]);
     out.u16(0);
@@ -41,7 +53,7 @@ fn message(kind: u8) -> Vec<u8> {
     out
 }
 
-fn finish(mut out: Vec<u8>) -> Vec<u8> {
+pub(super) fn finish(mut out: Vec<u8>) -> Vec<u8> {
     let length = out.len() as u16;
     set_u16(&mut out, 16, length);
     out
@@ -58,16 +70,18 @@ pub fn cease() -> Vec<u8> {
     finish(out)
 }
 
-/// RFC 4271, 4.2, with the capabilities that the updates below use.
-pub fn open(local_as: u32, hold_time_s: u16, id: Ipv4Addr) -> Vec<u8> {
+/// RFC 4271, 4.2, with the families and four-octet AS numbers as capabilities (RFC 5492, RFC 4760).
+pub fn open(local_as: u32, hold_time_s: u16, id: Ipv4Addr, families: &[Family]) -> Vec<u8> {
     let mut out = message(OPEN);
     out.u8(4);
     out.u16(u16::try_from(local_as).unwrap_or(AS_TRANS));
     out.u16(hold_time_s);
     out.extend_from_slice(&id.octets());
     let mut capabilities = Vec::new();
-    for afi in [1, 2] {
-        capabilities.extend_from_slice(&[1, 4, 0, afi, 0, 1]);
+    for family in families {
+        capabilities.extend_from_slice(&[1, 4]);
+        capabilities.u16(family.afi);
+        capabilities.extend_from_slice(&[0, family.safi]);
     }
     capabilities.extend_from_slice(&[2, 0, 65, 4]);
     capabilities.u32(local_as);
@@ -78,20 +92,51 @@ pub fn open(local_as: u32, hold_time_s: u16, id: Ipv4Addr) -> Vec<u8> {
     finish(out)
 }
 
+/// Families that the peer's OPEN, after the header, has among its capabilities; without any, IPv4 (RFC 4760 8).
+///
+/// | version u8 | AS u16 | hold time u16 | identifier 4 | length u8 | parameter: type u8, length u8, value ... |
+pub fn families(open: &[u8]) -> Vec<Family> {
+    let mut families = Vec::new();
+    let mut parameters = open.get(10..).unwrap_or_default();
+    while let Some((kind, mut value, rest)) = part(parameters) {
+        parameters = rest;
+        // RFC 5492 4.
+        while let (2, Some((code, capability, rest))) = (kind, part(value)) {
+            value = rest;
+            if let (1, [high, low, _, safi]) = (code, capability) {
+                families.push(Family { afi: u16::from_be_bytes([*high, *low]), safi: *safi });
+            }
+        }
+    }
+    if families.is_empty() { vec![V4_UNICAST] } else { families }
+}
+
+/// Type, value, and what follows.
+fn part(octets: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (head, rest) = octets.split_at_checked(2)?;
+    let (value, rest) = rest.split_at_checked(usize::from(head[1]))?;
+    Some((head[0], value, rest))
+}
+
 /// RFC 4724, section 2: nothing follows of this family.
-pub fn end_of_rib(ipv6: bool) -> Vec<u8> {
+pub fn end_of_rib(family: Family) -> Vec<u8> {
     let mut out = message(UPDATE);
     out.u16(0);
-    if ipv6 {
-        out.u16(6);
-        out.extend_from_slice(&[0x80, 15, 3, 0, 2, 1]);
-    } else {
+    if family == V4_UNICAST {
         out.u16(0);
+    } else {
+        let mut unreach = Vec::with_capacity(3);
+        unreach.u16(family.afi);
+        unreach.u8(family.safi);
+        let mut all = Vec::with_capacity(6);
+        attribute(&mut all, 0x80, 15, &unreach);
+        out.u16(all.len() as u16);
+        out.extend_from_slice(&all);
     }
     finish(out)
 }
 
-fn attribute(out: &mut Vec<u8>, flags: u8, kind: u8, value: &[u8]) {
+pub(super) fn attribute(out: &mut Vec<u8>, flags: u8, kind: u8, value: &[u8]) {
     if value.len() > 255 {
         out.extend_from_slice(&[flags | 0x10, kind]);
         out.u16(value.len() as u16);
@@ -188,4 +233,26 @@ pub fn announce_v6(shared: &Attributes, nets: &[Ipv6Net]) -> Vec<Vec<u8>> {
         messages.push(finish(out));
     }
     messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_offers_what_it_names() {
+        let id = Ipv4Addr::new(192, 0, 2, 1);
+        let body = |families: &[Family]| open(64_500, 90, id, families)[HEADER_OCTETS..].to_vec();
+        let all = [V4_UNICAST, V6_UNICAST, LINK_STATE];
+        assert_eq!(families(&body(&all)), all);
+        assert_eq!(families(&body(&[])), [V4_UNICAST]);
+        // Cut anywhere, it offers no more than it did.
+        let octets = body(&[V6_UNICAST, LINK_STATE]);
+        for len in 0..octets.len() {
+            assert_eq!(families(&octets[..len]), [V4_UNICAST], "{len}");
+        }
+        // Other parameters and capabilities are passed over.
+        let mixed = [4, 0, 1, 0, 90, 1, 1, 1, 1, 12, 1, 2, 9, 9, 2, 8, 65, 0, 1, 4, 0x40, 4, 0, 71];
+        assert_eq!(families(&mixed), [LINK_STATE]);
+    }
 }

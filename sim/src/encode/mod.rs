@@ -5,6 +5,7 @@ pub mod dns;
 pub mod dnstap;
 pub mod flow;
 pub mod ipfix;
+pub mod link_state;
 pub mod netflow5;
 pub mod netflow9;
 pub mod sflow;

@@ -5,6 +5,7 @@
 //!   [`traffic`] --flows--> [`export`] (per router)  --NetFlow, IPFIX, sFlow-->  collector
 //!        |                 [`agent`]  (per router)  <--SNMP-------------------  poller
 //!        |                 [`session`](per router)  --iBGP------------------->  speaker
+//!        |                                          --BGP-LS of [`igp`]----->
 //!        |--lookups------> [`tap`]                  --dnstap----------------->  receiver
 //!        '--each bit once-> [`truth`]               --JSON lines
 //!
@@ -14,6 +15,7 @@ pub mod agent;
 pub mod engine;
 pub mod export;
 pub mod fault;
+pub mod igp;
 pub mod network;
 pub mod plan;
 pub mod rib;
@@ -24,7 +26,7 @@ pub mod traffic;
 pub mod truth;
 
 use std::collections::HashMap;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,6 +125,8 @@ pub struct Config {
     pub warm_up_s: u64,
     /// JSON lines; see [`truth`].
     pub truth: Option<PathBuf>,
+    /// JSON of the IGP's graph; see [`igp`].
+    pub graph: Option<PathBuf>,
     pub faults: Vec<Fault>,
     /// One vendor's first data goes out before its template.
     pub templates_late: bool,
@@ -152,6 +156,7 @@ impl Default for Config {
             duration_s: None,
             warm_up_s: 30,
             truth: None,
+            graph: None,
             faults: Vec::new(),
             templates_late: true,
             start_ms: None,
@@ -193,6 +198,8 @@ pub struct Report {
     /// Prefixes each router announces.
     pub routes: u64,
     pub bgp_sessions: u64,
+    /// Nodes, links and prefixes told over BGP-LS, of all sessions.
+    pub link_states: u64,
     pub conversations: u64,
     pub lookups: u64,
     pub dnstap_frames: u64,
@@ -233,6 +240,7 @@ pub fn print_config(config: &Config, community_file: &Path) -> anyhow::Result<St
 pub fn run(config: Config) -> anyhow::Result<Report> {
     let begun = Instant::now();
     let model = Arc::new(Model::build(&config)?);
+    write_graph(&config, &model)?;
     let routers = model.network.routers.len();
     let mut senders = match &config.collector {
         Some(collector) => Some(Senders::new(&model.network, collector, config.sflow.as_deref().unwrap_or(collector))?),
@@ -297,6 +305,7 @@ pub fn run(config: Config) -> anyhow::Result<Report> {
     let (v4, v6) = model.routes();
     report.routes = (v4 + v6) as u64;
     report.bgp_sessions = session_states.iter().map(|state| state.sessions.load(Ordering::Relaxed)).sum();
+    report.link_states = session_states.iter().map(|state| state.link_states.load(Ordering::Relaxed)).sum();
     report.conversations = engine.conversations;
     report.lookups = engine.lookups;
     report.dnstap_frames = counts.sent.load(Ordering::Relaxed);
@@ -428,13 +437,23 @@ fn deliver(
     Ok(())
 }
 
-/// Replaces the file whole, so that a reader never sees half of it.
 fn write_truth(config: &Config, engine: &Engine, model: &Model) -> anyhow::Result<()> {
     let Some(path) = &config.truth else { return Ok(()) };
+    write_whole(path, |out| engine.truth.write(out, &model.network, &model.services))
+}
+
+/// The IGP's graph, where a file is given for it.
+pub fn write_graph(config: &Config, model: &Model) -> anyhow::Result<()> {
+    let Some(path) = &config.graph else { return Ok(()) };
+    write_whole(path, |out| Ok(serde_json::to_writer(out, &igp::Graph::of(&model.network))?))
+}
+
+/// Replaces the file whole, so that a reader never sees half of it.
+fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let temporary = path.with_extension("partial");
     let file = std::fs::File::create(&temporary).with_context(|| format!("cannot write {}", temporary.display()))?;
     let mut out = BufWriter::new(file);
-    engine.truth.write(&mut out, &model.network, &model.services)?;
+    write(&mut out)?;
     out.flush()?;
     std::fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
 }

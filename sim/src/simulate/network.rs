@@ -121,6 +121,8 @@ pub struct Interface {
     pub v6: (Ipv6Addr, u8),
     /// Other end of a core link.
     pub far: Option<IfId>,
+    /// Of a core link in the IGP.
+    pub metric: u32,
 }
 
 /// Another network that is connected.
@@ -292,8 +294,8 @@ impl Network {
         let rng = ChaCha8Rng::seed_from_u64(seed ^ 0x6e65_7477);
         let mut builder = Builder { rng, network, ports: Vec::new(), subnets: 0, neighbour_of: Default::default() };
         builder.routers(&sizes);
-        let costs = builder.core_links(&sizes);
-        builder.shortest_paths(&costs);
+        builder.core_links(&sizes);
+        builder.shortest_paths();
         builder.neighbours(&sizes, table);
         builder.groups(&sizes, table);
         builder.network
@@ -359,6 +361,7 @@ impl Builder {
             v4: (loopback, 32),
             v6: (loopback6, 128),
             far: None,
+            metric: 0,
         };
         self.add_interface(Interface {
             if_index: if vendor == Vendor::CiscoIos { 900 } else { interface.if_index },
@@ -414,12 +417,13 @@ impl Builder {
             v4: own.0,
             v6: own.1,
             far: None,
+            metric: 0,
         });
         (id, Session { interface: id, v4: far.0, v6: far.1 })
     }
 
-    /// A ring of cores with chords; each edge to the cores of its place. Gives (interface, cost).
-    fn core_links(&mut self, sizes: &Sizes) -> Vec<(IfId, u32)> {
+    /// A ring of cores with chords; each edge to the cores of its place.
+    fn core_links(&mut self, sizes: &Sizes) {
         let mut pairs: Vec<(RouterId, RouterId, u32)> = Vec::new();
         for core in 0..sizes.cores {
             let next = (core + 1) % sizes.cores;
@@ -446,8 +450,7 @@ impl Builder {
         }
         pairs.sort_unstable();
         pairs.dedup_by_key(|pair| (pair.0.min(pair.1), pair.0.max(pair.1)));
-        let mut costs = Vec::new();
-        for (a, b, cost) in pairs {
+        for (a, b, metric) in pairs {
             let place = |router: &Router| POPS[router.pop].0;
             let (from, to) = (place(&self.network.routers[a]), place(&self.network.routers[b]));
             let text = |from: &str, to: &str, far: &Router| {
@@ -459,22 +462,20 @@ impl Builder {
             let speed = 400_000_000_000;
             let (one, _) = self.port_in(a, at_a, Connectivity::Core, speed, ((own, 30), (own6, 64)), (far, far6));
             let (two, _) = self.port_in(b, at_b, Connectivity::Core, speed, ((far, 30), (far6, 64)), (own, own6));
-            self.network.interfaces[one].far = Some(two);
-            self.network.interfaces[two].far = Some(one);
-            costs.push((one, cost));
-            costs.push((two, cost));
+            for (end, far) in [(one, two), (two, one)] {
+                self.network.interfaces[end].far = Some(far);
+                self.network.interfaces[end].metric = metric;
+            }
         }
-        costs
     }
 
     /// Dijkstra from each router; costs are symmetric, edges carry no transit.
-    fn shortest_paths(&mut self, costs: &[(IfId, u32)]) {
+    fn shortest_paths(&mut self) {
         let count = self.network.routers.len();
         let mut links: Vec<Vec<(RouterId, u32, IfId)>> = vec![Vec::new(); count];
-        for (interface, cost) in costs {
-            let near = &self.network.interfaces[*interface];
+        for (interface, near) in self.network.interfaces.iter().enumerate() {
             if let Some(far) = near.far {
-                links[near.router].push((self.network.interfaces[far].router, *cost, *interface));
+                links[near.router].push((self.network.interfaces[far].router, near.metric, interface));
             }
         }
         for from in 0..count {

@@ -1,4 +1,5 @@
-//! The iBGP session of one router: it opens, tells its best paths, and keeps alive.
+//! The iBGP session of one router: it opens, tells its best paths (some tell the
+//! graph too), and keeps alive. Only families that the other end speaks.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -11,10 +12,10 @@ use anyhow::{Context as _, bail};
 use ipnet::{Ipv4Net, Ipv6Net};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Model;
 use super::network::RouterId;
+use super::{Model, igp};
 use crate::Stop;
-use crate::encode::bgp::{self, Attributes};
+use crate::encode::bgp::{self, Attributes, Family, LINK_STATE, V4_UNICAST, V6_UNICAST};
 
 const HOLD_TIME_S: u16 = 90;
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(25);
@@ -31,6 +32,8 @@ pub struct State {
     /// Prefixes told on the current session, and sessions so far.
     pub routes: AtomicU64,
     pub sessions: AtomicU64,
+    /// Nodes, links and prefixes of the graph told on the current session.
+    pub link_states: AtomicU64,
 }
 
 /// Runs until stopped; a session that fails is opened again.
@@ -80,11 +83,11 @@ impl Reader {
         }
     }
 
-    fn expect(&mut self, wanted: u8, stop: &Stop) -> anyhow::Result<()> {
+    fn expect(&mut self, wanted: u8, stop: &Stop) -> anyhow::Result<Vec<u8>> {
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline && !stop.is_stopped() {
             match self.next()? {
-                Some((kind, _)) if kind == wanted => return Ok(()),
+                Some((kind, body)) if kind == wanted => return Ok(body),
                 Some((bgp::NOTIFICATION, body)) => bail!("refused with notification {body:?}"),
                 Some((kind, _)) => bail!("message {kind} where {wanted} was due"),
                 None => {}
@@ -106,12 +109,18 @@ fn session(model: &Model, router: RouterId, to: SocketAddr, state: &State, stop:
     stream.set_read_timeout(Some(Duration::from_millis(200)))?;
     stream.set_write_timeout(Some(Duration::from_secs(60)))?;
     let mut reader = Reader { stream: stream.try_clone()?, buffer: Vec::new() };
-    stream.write_all(&bgp::open(model.network.own_as, HOLD_TIME_S, own.loopback))?;
-    reader.expect(bgp::OPEN, stop)?;
+    let mut families = vec![V4_UNICAST, V6_UNICAST];
+    if router < igp::SPEAKERS {
+        families.push(LINK_STATE);
+    }
+    stream.write_all(&bgp::open(model.network.own_as, HOLD_TIME_S, own.loopback, &families))?;
+    // RFC 4760 8: what both ends offer.
+    let theirs = bgp::families(&reader.expect(bgp::OPEN, stop)?);
+    families.retain(|family| theirs.contains(family));
     stream.write_all(&bgp::keepalive())?;
     reader.expect(bgp::KEEPALIVE, stop)?;
     state.sessions.fetch_add(1, Ordering::Relaxed);
-    tell(model, router, &mut stream, state)?;
+    tell(model, router, &families, &mut stream, state)?;
     state.complete.store(true, Ordering::Relaxed);
 
     let mut keepalive_due = Instant::now() + KEEPALIVE_EVERY;
@@ -122,7 +131,7 @@ fn session(model: &Model, router: RouterId, to: SocketAddr, state: &State, stop:
         }
         match reader.next()? {
             Some((bgp::NOTIFICATION, body)) => bail!("closed with notification {body:?}"),
-            Some((bgp::ROUTE_REFRESH, _)) => tell(model, router, &mut stream, state)?,
+            Some((bgp::ROUTE_REFRESH, _)) => tell(model, router, &families, &mut stream, state)?,
             Some(_) | None => {}
         }
     }
@@ -130,18 +139,35 @@ fn session(model: &Model, router: RouterId, to: SocketAddr, state: &State, stop:
     Ok(())
 }
 
-/// All updates of the router, and the ends of both families.
-fn tell(model: &Model, router: RouterId, stream: &mut TcpStream, state: &State) -> anyhow::Result<()> {
+/// All updates of the router in these families, and the ends of them.
+fn tell(
+    model: &Model,
+    router: RouterId,
+    families: &[Family],
+    stream: &mut TcpStream,
+    state: &State,
+) -> anyhow::Result<()> {
+    let speaks = |family: Family| families.contains(&family);
     let mut routes = 0u64;
     for (attributes, v4, v6) in updates(model, router) {
+        let v4: &[Ipv4Net] = if speaks(V4_UNICAST) { &v4 } else { &[] };
+        let v6: &[Ipv6Net] = if speaks(V6_UNICAST) { &v6 } else { &[] };
         routes += (v4.len() + v6.len()) as u64;
-        for message in bgp::announce_v4(&attributes, &v4).into_iter().chain(bgp::announce_v6(&attributes, &v6)) {
+        for message in bgp::announce_v4(&attributes, v4).into_iter().chain(bgp::announce_v6(&attributes, v6)) {
             stream.write_all(&message)?;
         }
     }
-    stream.write_all(&bgp::end_of_rib(false))?;
-    stream.write_all(&bgp::end_of_rib(true))?;
+    let mut link_states = 0u64;
+    if speaks(LINK_STATE) {
+        let messages = igp::Graph::of(&model.network).announcements(router);
+        link_states = messages.len() as u64;
+        stream.write_all(&messages.concat())?;
+    }
+    for family in families {
+        stream.write_all(&bgp::end_of_rib(*family))?;
+    }
     state.routes.store(routes, Ordering::Relaxed);
+    state.link_states.store(link_states, Ordering::Relaxed);
     Ok(())
 }
 
