@@ -46,6 +46,7 @@ lint: format
 
 fuzz-check:
 	cargo check --quiet --manifest-path fuzz/Cargo.toml
+	cargo check --quiet --benches --manifest-path benches/peers/Cargo.toml
 
 tests:
 	cargo test --release --workspace --lib --bins --tests
@@ -61,8 +62,11 @@ test: deps-test ui ui-tests lint fuzz-check tests browser ## Format, clippy, lay
 test-long: deps-test build ## What takes hours: fuzzing.
 	scripts/fuzz 600
 
-bench: ## Benchmarks; results belong in benches/README.md.
+bench: build ## Benchmarks, with the peers in the same run; results belong in benches/README.md.
 	cargo bench --workspace
+	cargo bench --manifest-path benches/peers/Cargo.toml
+	scripts/bench-collector "$(BENOCS)"
+	scripts/bench-collector "$(BENOCS)" --veth
 
 lab: build deps-test ## Namespaces with real routers, resolver and exporters, and --role all on top.
 	scripts/lab "$(BENOCS)"

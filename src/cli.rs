@@ -131,9 +131,12 @@ pub struct GenerateArgs {
     /// Exactly so many records, whatever the time.
     #[arg(long)]
     pub count: Option<u64>,
-    /// Source addresses 127.17.x.y, one an exporter.
+    /// Source addresses, one an exporter.
     #[arg(long, default_value_t = 4)]
     pub exporters: u32,
+    /// The first of these addresses, which this machine must have; without it, 127.17.0.1 towards loopback.
+    #[arg(long, value_name = "ADDRESS")]
+    pub first_source: Option<std::net::Ipv4Addr>,
     /// 0 is as many as fit.
     #[arg(long, default_value_t = 19)]
     pub records_per_packet: usize,

@@ -48,8 +48,10 @@ pub struct Config {
     pub seconds: Option<f64>,
     /// Ends after exactly this many records.
     pub count: Option<u64>,
-    /// Each sends from an address of its own (127.17.0.1 and following), where `to` is on loopback.
+    /// Each sends from an address of its own.
     pub exporters: u32,
+    /// The first of these; without it, 127.17.0.1 where `to` is on loopback, else all are this machine's.
+    pub first_source: Option<Ipv4Addr>,
     /// 0 is as many as fit into 1,472 octets (30 of version 5).
     pub records_per_packet: usize,
     pub protocol: Protocol,
@@ -69,6 +71,7 @@ impl Default for Config {
             seconds: None,
             count: None,
             exporters: 4,
+            first_source: None,
             records_per_packet: 0,
             protocol: Protocol::default(),
             seed: 1,
@@ -377,8 +380,10 @@ impl Exporter {
         records: usize,
         boot_ms: i64,
     ) -> anyhow::Result<Self> {
-        let agent = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 17, 0, 1)) + index);
-        let ip = if to.is_ipv4() && to.ip().is_loopback() { IpAddr::V4(agent) } else { source::unspecified(to) };
+        let first = config.first_source.unwrap_or(Ipv4Addr::new(127, 17, 0, 1));
+        let agent = Ipv4Addr::from(u32::from(first).wrapping_add(index));
+        let own = config.first_source.is_some() || to.ip().is_loopback();
+        let ip = if to.is_ipv4() && own { IpAddr::V4(agent) } else { source::unspecified(to) };
         let sender = UdpSender::bind(SocketAddr::new(ip, 0)).with_context(|| format!("cannot send from {ip}"))?;
         let mut exporter = Self {
             sender,

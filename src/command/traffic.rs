@@ -48,6 +48,7 @@ pub fn generate(arguments: GenerateArgs) -> anyhow::Result<()> {
         seconds: arguments.count.is_none().then_some(arguments.seconds),
         count: arguments.count,
         exporters: arguments.exporters,
+        first_source: arguments.first_source,
         records_per_packet: arguments.records_per_packet,
         protocol: match arguments.protocol {
             FlowProtocol::V5 => generate::Protocol::V5,
