@@ -382,7 +382,7 @@ fn gobgp_takes_the_graph_from_a_session_that_it_wants_it_on() {
     let folder = tempfile::tempdir().unwrap();
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (port, api, stop) = (free(), free().to_string(), Stop::default());
-    let config = sessions_only(port, &stop);
+    let config = Config { igp_nodes: 500, ..sessions_only(port, &stop) };
     let model = Model::build(&config).unwrap();
     let neighbour = |id: usize, families: &[&str]| {
         let families: String = families
@@ -420,7 +420,7 @@ fn gobgp_takes_the_graph_from_a_session_that_it_wants_it_on() {
         let routes = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&output.stdout);
         routes.unwrap_or_default().into_iter().map(|(name, _)| name).collect()
     };
-    let expected = in_the_words_of_gobgp(&Graph::of(&model.network));
+    let expected = in_the_words_of_gobgp(&Graph::of(&model.network, model.igp_nodes));
     wait("the whole graph", || taken(0, "ls").len() >= expected.len());
     assert_eq!(taken(0, "ls"), expected);
     let (v4, v6) = model.routes();
@@ -470,7 +470,7 @@ fn wireshark_reads_the_graph_with_its_metrics() {
         return;
     }
     let model = Model::build(&Config::default()).unwrap();
-    let graph = Graph::of(&model.network);
+    let graph = Graph::of(&model.network, model.igp_nodes);
     let updates = told(&model, 0, &[bgp::LINK_STATE]);
     assert_eq!(updates.len(), graph.nodes.len() + graph.links.len() + graph.prefixes.len());
     let folder = tempfile::tempdir().unwrap();

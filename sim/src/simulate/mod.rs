@@ -127,6 +127,8 @@ pub struct Config {
     pub truth: Option<PathBuf>,
     /// JSON of the IGP's graph; see [`igp`].
     pub graph: Option<PathBuf>,
+    /// Nodes that are in the IGP alone.
+    pub igp_nodes: usize,
     pub faults: Vec<Fault>,
     /// One vendor's first data goes out before its template.
     pub templates_late: bool,
@@ -157,6 +159,7 @@ impl Default for Config {
             warm_up_s: 30,
             truth: None,
             graph: None,
+            igp_nodes: 0,
             faults: Vec::new(),
             templates_late: true,
             start_ms: None,
@@ -171,6 +174,8 @@ pub struct Model {
     pub network: Network,
     pub rib: Rib,
     pub services: Services,
+    /// Nodes that are in the IGP alone.
+    pub igp_nodes: usize,
 }
 
 impl Model {
@@ -182,7 +187,7 @@ impl Model {
         let network = Network::build(config.seed, config.scale, config.own_as, &table);
         let rib = Rib::build(&network);
         let services = Services::build(&network)?;
-        Ok(Self { network, rib, services })
+        Ok(Self { network, rib, services, igp_nodes: config.igp_nodes })
     }
 
     /// Prefixes that each router announces: IPv4, IPv6.
@@ -445,7 +450,7 @@ fn write_truth(config: &Config, engine: &Engine, model: &Model) -> anyhow::Resul
 /// The IGP's graph, where a file is given for it.
 pub fn write_graph(config: &Config, model: &Model) -> anyhow::Result<()> {
     let Some(path) = &config.graph else { return Ok(()) };
-    write_whole(path, |out| Ok(serde_json::to_writer(out, &igp::Graph::of(&model.network))?))
+    write_whole(path, |out| Ok(serde_json::to_writer(out, &igp::Graph::of(&model.network, model.igp_nodes))?))
 }
 
 /// Replaces the file whole, so that a reader never sees half of it.

@@ -159,7 +159,7 @@ fn tell(
     }
     let mut link_states = 0u64;
     if speaks(LINK_STATE) {
-        let messages = igp::Graph::of(&model.network).announcements(router);
+        let messages = igp::Graph::of(&model.network, model.igp_nodes).announcements(router);
         link_states = messages.len() as u64;
         stream.write_all(&messages.concat())?;
     }
