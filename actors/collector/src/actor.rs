@@ -1,7 +1,7 @@
 //! The collector.
 //!
 //! ```text
-//!   exporters --UDP--> [socket threads 1..n] --rows--> [appender] --fsync--> segment log
+//!   exporters --UDP--> [socket threads 1..n] --rows--> [appender] --> [syncer] --fsync--> segment log
 //!                                                                              |
 //!   enricher, or the link to it (1)  <--FlowBatch, in order--  [forwarder] <---+
 //!   whoever replicates tables (1)    <--TableUpdate::Exporters--  [Collector]
@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::decode::{Decoder, ExporterStatus, Shared};
 use crate::error::LogError;
 use crate::exporters::{self, Keeper};
-use crate::log::{self, Appender, LogHandle, LogStatus, Next, Reader};
+use crate::log::{self, Appender, LogHandle, LogStatus, Next, Reader, Unsynced};
 use crate::metrics::{Metrics, Totals};
 use crate::socket::{self, Intake, Limits, QueueReceiver};
 
@@ -42,6 +42,8 @@ const MAILBOX: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// How often an idle thread looks whether it should end.
 const IDLE: Duration = Duration::from_millis(100);
+/// How soon a sync is tried again while the disk is busy with the last one.
+const BUSY: Duration = Duration::from_millis(5);
 /// Below the log, in the data directory.
 const LOG_DIRECTORY: &str = "log";
 
@@ -347,14 +349,21 @@ struct Writer {
 impl Writer {
     /// Until the last socket thread is gone: append, and sync at most every `interval`.
     fn run(mut self, queue: &QueueReceiver, interval: Duration) -> anyhow::Result<()> {
+        let syncer = self.syncer()?;
         let mut due = None;
         loop {
             let now = Instant::now();
             if due.is_some_and(|due| now >= due) {
-                self.keeper.keep(&self.shared)?;
-                self.metrics.acknowledged.add(self.appender.sync()?.rows);
                 self.metrics.queue.set(queue.depth() as f64);
                 due = None;
+                if self.appender.has_unsynced() && !syncer.is_idle() {
+                    // While the disk is busy with what came before, more gathers.
+                    due = Some(now + BUSY);
+                } else if let Some(unsynced) = self.appender.take_unsynced()
+                    && syncer.work.send(unsynced).is_err()
+                {
+                    break;
+                }
             }
             let limit = due.map_or(IDLE, |due: Instant| due.saturating_duration_since(now));
             match queue.receive(limit) {
@@ -367,14 +376,52 @@ impl Writer {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.keeper.keep(&self.shared)?;
-                    self.metrics.acknowledged.add(self.appender.close()?.rows);
-                    self.metrics.queue.set(0.0);
-                    return Ok(());
-                }
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        syncer.finish()?;
+        self.keeper.keep(&self.shared)?;
+        self.metrics.acknowledged.add(self.appender.close()?.rows);
+        self.metrics.queue.set(0.0);
+        Ok(())
+    }
+
+    /// Starts the thread that waits for the disk; what it synced is acknowledged.
+    fn syncer(&self) -> anyhow::Result<Syncer> {
+        let (work, works) = mpsc::sync_channel::<Unsynced>(1);
+        let idle = Arc::new(AtomicBool::new(true));
+        let busy = idle.clone();
+        let (keeper, shared, metrics) = (self.keeper.clone(), self.shared.clone(), self.metrics.clone());
+        let thread = thread("collector-sync".to_owned(), move || {
+            while let Ok(unsynced) = works.recv() {
+                // Before its rows are acknowledged, an exporter is known for ever.
+                keeper.keep(&shared)?;
+                metrics.acknowledged.add(unsynced.sync()?.rows);
+                busy.store(true, Ordering::Release);
+            }
+            Ok(())
+        })?;
+        Ok(Syncer { work, idle, thread })
+    }
+}
+
+/// Waits for the disk, so that the thread that appends does not.
+struct Syncer {
+    /// Room for one: it is filled only while the thread is idle.
+    work: mpsc::SyncSender<Unsynced>,
+    idle: Arc<AtomicBool>,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Syncer {
+    /// True once after each piece of work; also where the thread has failed, so that this is seen.
+    fn is_idle(&self) -> bool {
+        self.thread.is_finished() || self.idle.swap(false, Ordering::AcqRel)
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        drop(self.work);
+        joined(self.thread.join())
     }
 }
 

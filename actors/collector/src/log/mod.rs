@@ -1,7 +1,7 @@
 //! The segment log: what was received and is not yet known to be stored.
 //!
-//!   batches --> [Appender] --fsync--> segments --> [Reader] --> downstream, in order
-//!                                        ^ freed by [LogHandle::commit]
+//!   batches --> [Appender] --> [Unsynced] --fsync--> segments --> [Reader] --> downstream, in order
+//!                                                       ^ freed by [LogHandle::commit]
 //!
 //! - A batch is *acknowledged* once it is on the disk; only then may it be read.
 //! - Batch numbers are without gaps from 0, over restarts too: a tail that a kill
@@ -27,7 +27,7 @@ use benocs_model::message::{Commit, SourceId, Stream};
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
-pub use append::Appender;
+pub use append::{Appender, Unsynced};
 pub use read::{Next, Reader};
 
 use crate::error::LogError;

@@ -48,6 +48,14 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<u64>, LogError> {
 
 /// Creates an empty segment that survives a power cut from here on.
 pub(crate) fn create(directory: &Path, source: SourceId, first_seq: u64) -> Result<File, LogError> {
+    let file = create_unsynced(directory, source, first_seq)?;
+    file.sync_all().map_err(LogError::file("sync", path(directory, first_seq)))?;
+    sync_directory(directory)?;
+    Ok(file)
+}
+
+/// Creates an empty segment; it survives a power cut once it and its directory are synced.
+pub(crate) fn create_unsynced(directory: &Path, source: SourceId, first_seq: u64) -> Result<File, LogError> {
     let path = path(directory, first_seq);
     let mut octets = [0; HEADER_OCTETS as usize];
     octets[..8].copy_from_slice(MAGIC);
@@ -58,15 +66,12 @@ pub(crate) fn create(directory: &Path, source: SourceId, first_seq: u64) -> Resu
     let written =
         OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).and_then(|mut file| {
             file.write_all(&octets)?;
-            file.sync_all()?;
             Ok(file)
         });
-    let file = written.map_err(|error| match error.kind() {
+    written.map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => LogError::Full,
         _ => LogError::file("create", &path)(error),
-    })?;
-    sync_directory(directory)?;
-    Ok(file)
+    })
 }
 
 pub(crate) fn sync_directory(directory: &Path) -> Result<(), LogError> {

@@ -71,6 +71,32 @@ fn what_is_synced_is_read_once_in_order() {
 }
 
 #[test]
+fn appending_goes_on_while_the_disk_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    // A segment a batch, and memory for one: what waits is read from the files.
+    let small = Options { segment_octets: 1, memory_octets: 1, ..options(directory.path()) };
+    let (mut appender, mut reader, handle) = open(&small).unwrap();
+    assert!(appender.take_unsynced().is_none());
+    for key in 0..3 {
+        appender.append(rows(key, 1)).unwrap();
+    }
+    let first = appender.take_unsynced().unwrap();
+    for key in 3..5 {
+        assert_eq!(appender.append(rows(key, 1)).unwrap(), key);
+    }
+    assert!(drain(&mut reader).is_empty() && handle.status().acknowledged_seq == 0, "nothing is on the disk yet");
+    assert_eq!(first.sync().unwrap().batches, 3);
+    assert_eq!(handle.status().acknowledged_seq, 3);
+    assert_eq!(drain(&mut reader), [(0, vec![0]), (1, vec![1]), (2, vec![2])]);
+    assert_eq!(appender.sync().unwrap().batches, 2);
+    assert!(!appender.has_unsynced());
+    assert_eq!(drain(&mut reader), [(3, vec![3]), (4, vec![4])]);
+    drop((appender, reader, handle));
+    let (appender, _reader, _handle) = open(&small).unwrap();
+    assert_eq!(appender.next_seq(), 5);
+}
+
+#[test]
 fn a_restart_replays_from_the_lower_cursor_and_goes_on_counting() {
     let directory = tempfile::tempdir().unwrap();
     {
