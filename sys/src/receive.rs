@@ -34,6 +34,8 @@ pub struct ReceiveOptions {
     pub buffer_octets: usize,
     /// Lets several sockets of this user bind the same port; the kernel spreads senders among them by hash.
     pub shared_port: bool,
+    /// A socket on `[::]` takes IPv4 too.
+    pub dual_stack: bool,
 }
 
 /// A bound UDP socket with the memory for a batch of datagrams.
@@ -61,11 +63,11 @@ pub struct Datagram<'a> {
 }
 
 impl UdpReceiver {
-    /// A socket on `address`; one on an IPv6 address does not take IPv4.
+    /// A socket on `address`; one on an IPv6 address takes IPv4 only where that is asked for.
     pub fn bind(address: SocketAddr, options: ReceiveOptions) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
-            socket.set_only_v6(true)?;
+            socket.set_only_v6(!options.dual_stack)?;
         }
         if options.shared_port {
             socket.set_reuse_port(true)?;
@@ -222,7 +224,7 @@ mod tests {
     use super::*;
     use crate::UdpSender;
 
-    const OPTIONS: ReceiveOptions = ReceiveOptions { buffer_octets: 4 << 20, shared_port: false };
+    const OPTIONS: ReceiveOptions = ReceiveOptions { buffer_octets: 4 << 20, shared_port: false, dual_stack: false };
 
     fn loopback() -> SocketAddr {
         "127.0.0.1:0".parse().unwrap()
@@ -263,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_drops_is_counted() {
-        let options = ReceiveOptions { buffer_octets: 4096, shared_port: false };
+        let options = ReceiveOptions { buffer_octets: 4096, ..OPTIONS };
         let mut receiver = UdpReceiver::bind(loopback(), options).unwrap();
         let mut sender = UdpSender::bind(loopback()).unwrap();
         let packets = vec![vec![7u8; 1400]; 300];
@@ -275,6 +277,19 @@ mod tests {
         let drops = receiver.drops().unwrap();
         assert!(drops > 0, "nothing was dropped");
         assert_eq!(got as u64 + drops, 300);
+    }
+
+    #[test]
+    fn one_socket_takes_both_families_where_that_is_wanted() {
+        let both = ReceiveOptions { dual_stack: true, ..OPTIONS };
+        let mut receiver = UdpReceiver::bind("[::]:0".parse().unwrap(), both).unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        for (own, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+            let mut sender = UdpSender::bind(own.parse().unwrap()).unwrap();
+            sender.send(&[own], SocketAddr::new(to.parse().unwrap(), port)).unwrap();
+            let got = collect(&mut receiver, 1);
+            assert_eq!(got, [(sender.local_addr().unwrap(), own.as_bytes().to_vec())], "a mapped address is IPv4");
+        }
     }
 
     #[test]
