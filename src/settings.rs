@@ -195,6 +195,8 @@ impl Settings {
         for (setting, listen) in [
             ("admin.listen", &self.admin.listen),
             ("collector.listen", &self.collector.listen),
+            ("collector.ipfix_tcp_listen", &self.collector.ipfix_tcp_listen),
+            ("collector.ipfix_tls_listen", &self.collector.ipfix_tls_listen),
             ("sflow.listen", &self.sflow.listen),
             ("bgp.listen", &self.bgp.listen),
             ("dnstap.listen", &self.dnstap.listen),
@@ -221,9 +223,22 @@ impl Settings {
                 return Err(wrong(format!("bgp.peer {} is there twice: keep one", peer.address)));
             }
         }
+        self.collector().check().map_err(|error| wrong(error.to_string()))?;
         self.bgp.check().map_err(|error| wrong(error.to_string()))?;
         self.own_prefixes()?;
         Ok(())
+    }
+
+    /// What configuration says of the collector and of exporters, in its words.
+    pub fn collector(&self) -> benocs_collector::Config {
+        let mut config = self.collector.clone();
+        config.sflow.listen = self.sflow.listen.clone();
+        config.decode.exporters.extend(self.exporter.iter().map(|exporter| benocs_collector::decode::ExporterConfig {
+            address: exporter.address,
+            name: exporter.name.clone(),
+            sampling: exporter.sampling,
+        }));
+        config
     }
 
     pub fn own_prefixes(&self) -> anyhow::Result<Vec<Prefix>> {
@@ -280,7 +295,15 @@ mod tests {
         }
         let parsed: Settings = toml::from_str(DEFAULTS).expect("defaults.toml holds settings and nothing else");
         assert_eq!(toml::Table::try_from(parsed).expect("settings serialize"), actual);
-        for optional in ["certificate_file", "as_names_file", "snmp_community_file", "remote_as"] {
+        for optional in [
+            "certificate_file",
+            "ipfix_tls_key_file",
+            "ipfix_tls_client_ca_file",
+            "fan_out]]",
+            "as_names_file",
+            "snmp_community_file",
+            "remote_as",
+        ] {
             assert!(DEFAULTS.contains(optional), "{optional} is shown, commented out");
         }
     }
@@ -325,6 +348,10 @@ mod tests {
     fn contradictions_are_found() -> anyhow::Result<()> {
         for (set, word) in [
             ("collector.listen=[\"2055\"]", "collector.listen"),
+            ("collector.ipfix_tcp_listen=[\"4739\"]", "collector.ipfix_tcp_listen"),
+            ("collector.ipfix_tls_listen=[\"127.0.0.1:4740\"]", "ipfix_tls_certificate_file"),
+            ("collector.fan_out=[{to=[\"127.0.0.1:2055\"]}]", "this collector itself"),
+            ("collector.fan_out=[{to=[]}]", "nobody"),
             ("exporter=[{address=\"192.0.2.1\"},{address=\"192.0.2.1\"}]", "twice"),
             ("exporter=[{address=\"192.0.2.1\",sampling=0}]", "sampling"),
             ("network.own_prefixes=[\"10.0.0.0/33\"]", "own_prefixes"),

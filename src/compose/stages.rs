@@ -254,7 +254,7 @@ impl Site {
                 tables: to_hub.clone(),
                 commits: collector_commits,
             };
-            let collector = collector::spawn(collector_config(settings), wiring, fatal.clone());
+            let collector = collector::spawn(settings.collector(), wiring, fatal.clone());
             exporters = Exporters::watch(collector.outbox.clone());
             if let Some(remote) = remote {
                 stages.push(remote.start(node, collector.outbox.clone(), vec![commits], fatal.clone())?);
@@ -401,18 +401,6 @@ impl Site {
         }
         late
     }
-}
-
-/// What configuration says of exporters, in the collector's words.
-fn collector_config(settings: &Settings) -> collector::Config {
-    let mut config = settings.collector.clone();
-    config.sflow.listen = settings.sflow.listen.clone();
-    config.decode.exporters.extend(settings.exporter.iter().map(|exporter| collector::decode::ExporterConfig {
-        address: exporter.address,
-        name: exporter.name.clone(),
-        sampling: exporter.sampling,
-    }));
-    config
 }
 
 /// What configuration says of exporters and interfaces, in the poller's words; secrets are read here.

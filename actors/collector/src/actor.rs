@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   exporters --UDP--> [socket threads 1..n] --rows--> [appender] --> [syncer] --fsync--> segment log
-//!                                                                              |
+//!                           '--copies--> [fan-out] --> other collectors        |
+//!   exporters --TCP, TLS--> [session thread] --rows--> [appender]              |
 //!   enricher, or the link to it (1)  <--FlowBatch, in order--  [forwarder] <---+
 //!   whoever replicates tables (1)    <--TableUpdate::Exporters--  [Collector]
 //!   store, or the link to it (1)     --Commit--> [commits] --frees--> segment log
@@ -11,7 +12,8 @@
 //! The worker itself only owns the threads, answers questions, and publishes the
 //! exporters; no row passes through its mailbox.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,16 +28,23 @@ use benocs_model::tables::TableUpdate;
 use benocs_runtime::state::State;
 use benocs_runtime::{Context, Fatal, Handle, Outbox, Restart, Settings, Worker};
 use benocs_sys::{ReceiveOptions, UdpReceiver};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
-use crate::config::Config;
-use crate::decode::{Decoder, ExporterStatus, Shared};
+use crate::config::{Config, address};
+use crate::decode::{Cause, Decoder, ExporterStatus, Shared};
 use crate::error::LogError;
 use crate::exporters::{self, Keeper};
+use crate::fan_out::{self, FanOutStatus};
+use crate::gate::{Denied, Gate, Strangers};
 use crate::log::{self, Appender, LogHandle, LogStatus, Next, Reader, Unsynced};
 use crate::metrics::{Metrics, Totals};
-use crate::socket::{self, Intake, Limits, QueueReceiver};
+use crate::session::{Listener, SessionIntake, SessionLimits, SessionStatus, Sessions};
+use crate::silence::Silence;
+pub use crate::socket::SocketStatus;
+use crate::socket::{self, Intake, Limits, QueueReceiver, Sealed, lose};
+use crate::tls;
 
 /// Bound of the mailbox: questions and commits, both rare.
 const MAILBOX: usize = 64;
@@ -67,6 +76,16 @@ pub struct Status {
     pub listening: Vec<SocketAddr>,
     pub totals: Totals,
     pub log: LogStatus,
+    /// By UDP socket.
+    pub sockets: Vec<SocketStatus>,
+    /// Open TCP and TLS connections.
+    pub sessions: Vec<SessionStatus>,
+    /// Sources that may not send.
+    pub denied: Vec<Denied>,
+    /// What could not be read, or was too much, of senders that are no exporters, by cause.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Where datagrams are sent on to.
+    pub fan_out: FanOutStatus,
     pub exporters: Vec<ExporterStatus>,
 }
 
@@ -112,6 +131,11 @@ pub(crate) struct Running {
     log: LogHandle,
     shared: Arc<Shared>,
     keeper: Arc<Keeper>,
+    silence: Silence,
+    statuses: Vec<Arc<Mutex<SocketStatus>>>,
+    sessions: Sessions,
+    strangers: Arc<Strangers>,
+    fan_out: Option<Arc<fan_out::Board>>,
     metrics: Metrics,
 }
 
@@ -169,6 +193,10 @@ impl Drop for Collector {
 
 impl Running {
     pub(crate) fn start(config: &Config, wiring: &Wiring) -> anyhow::Result<Self> {
+        let receivers = bind(config)?;
+        let listeners = listen(config)?;
+        // Without sockets there is nothing to send on.
+        let (tap, fan_out) = if receivers.is_empty() { (None, None) } else { fan_out::open(config)?.unzip() };
         let options = log::Options {
             directory: wiring.data.join(LOG_DIRECTORY),
             node: wiring.node,
@@ -184,9 +212,10 @@ impl Running {
         let shared = Arc::new(Shared::with_ids_from(config.decode.clone(), known, exporters::first_id(wiring.node)));
         keeper.keep(&shared)?;
         keeper.restore(&shared, i64::from(config.decode.template_keep_s) * 1000, socket::unix_ms())?;
-        let receivers = bind(config)?;
-        let listening =
-            receivers.iter().map(|(_, receiver)| receiver.local_addr()).collect::<Result<_, _>>().context("sockets")?;
+        let silence = Silence::load(&wiring.state, config.silent_after_s, socket::unix_ms())?;
+        let udp = receivers.iter().map(|(_, receiver)| receiver.local_addr());
+        let tcp = listeners.iter().map(|listener| listener.listener.local_addr());
+        let listening: Vec<SocketAddr> = udp.chain(tcp).collect::<Result<_, _>>().context("sockets")?;
 
         let metrics = Metrics::new();
         let stop = Arc::new(AtomicBool::new(false));
@@ -209,13 +238,28 @@ impl Running {
             batch_rows: config.batch_rows.max(1),
             batch_age: Duration::from_millis(config.batch_ms),
             nap: Duration::from_millis(config.nap_ms),
-            allow: config.allow.clone().into(),
         };
-        let mut sockets = Vec::new();
+        let (mut sockets, mut statuses) = (Vec::new(), Vec::new());
+        let strangers = Arc::new(Strangers::default());
+        let board = fan_out.as_ref().map(fan_out::FanOut::board);
+        if let Some(fan_out) = fan_out {
+            sockets.push(thread("collector-fan".to_owned(), move || {
+                fan_out.run();
+                Ok(())
+            })?);
+        }
         for (name, receiver) in receivers {
+            let address = receiver.local_addr()?;
+            let status = Arc::new(Mutex::new(SocketStatus { address, datagrams: 0, dropped_kernel: 0 }));
+            statuses.push(status.clone());
             let intake = Intake {
                 receiver,
                 decoder: Decoder::new(config.decode.clone(), shared.clone()),
+                gate: Gate::new(config),
+                strangers: strangers.clone(),
+                tap: tap.clone(),
+                status,
+                shared: shared.clone(),
                 limits: limits.clone(),
                 queue: queue.clone(),
                 metrics: metrics.clone(),
@@ -224,9 +268,44 @@ impl Running {
             let context = format!("cannot receive ({name})");
             sockets.push(thread(name, move || intake.run().context(context))?);
         }
+        // The sockets have theirs: the fan-out ends with the last of them.
+        drop(tap);
+        let sessions = Sessions::default();
+        if !listeners.is_empty() {
+            let intake = SessionIntake {
+                listeners,
+                decoder: Decoder::new(config.decode.clone(), shared.clone()),
+                gate: Gate::new(config),
+                strangers: strangers.clone(),
+                shared: shared.clone(),
+                queue: queue.clone(),
+                metrics: metrics.clone(),
+                sessions: sessions.clone(),
+                limits: SessionLimits::new(config),
+                stop: stop.clone(),
+            };
+            sockets.push(thread("collector-tcp".to_owned(), move || intake.run())?);
+        }
         let standing = log.status();
         tracing::info!(?listening, source = standing.source, next = standing.acknowledged_seq, "collector listens");
-        Ok(Self { stop, abandoned, sockets, appender, forwarder, forwarded, listening, log, shared, keeper, metrics })
+        Ok(Self {
+            stop,
+            abandoned,
+            sockets,
+            appender,
+            forwarder,
+            forwarded,
+            listening,
+            log,
+            shared,
+            keeper,
+            silence,
+            statuses,
+            sessions,
+            strangers,
+            fan_out: board,
+            metrics,
+        })
     }
 
     /// None of the threads ends by itself.
@@ -249,8 +328,19 @@ impl Running {
             listening: self.listening.clone(),
             totals: self.metrics.totals(),
             log: self.log.status(),
-            exporters: self.shared.status(),
+            sockets: self.statuses.iter().map(|status| status.lock().clone()).collect(),
+            sessions: self.sessions.status(),
+            denied: self.strangers.status(),
+            refused: self.shared.refused().by_text(),
+            fan_out: self.fan_out.as_ref().map(|board| board.status()).unwrap_or_default(),
+            exporters: self.exporters(),
         }
+    }
+
+    fn exporters(&self) -> Vec<ExporterStatus> {
+        let mut exporters = self.shared.status();
+        self.silence.tell(&mut exporters);
+        exporters
     }
 
     /// What is due about once a second.
@@ -258,7 +348,10 @@ impl Running {
         self.keeper.publish(&self.shared);
         self.keeper.keep_domains(&self.shared, socket::unix_ms())?;
         self.log.settle()?;
-        self.metrics.standing(&self.log.status(), &self.shared);
+        let mut exporters = self.shared.status();
+        let silent = self.silence.look(&exporters, socket::unix_ms())?;
+        self.silence.tell(&mut exporters);
+        self.metrics.standing(&self.log.status(), &exporters, silent);
         Ok(())
     }
 
@@ -292,6 +385,7 @@ impl Running {
         }
         self.keeper.publish(&self.shared);
         self.keeper.keep_domains(&self.shared, socket::unix_ms())?;
+        self.silence.keep(socket::unix_ms())?;
         wiring.state.flush()?;
         self.log.save()?;
         sockets.into_iter().collect::<anyhow::Result<()>>()
@@ -313,16 +407,16 @@ fn thread<T: Send + 'static>(name: String, body: impl FnOnce() -> T + Send + 'st
 /// Every socket, with the name of its thread.
 fn bind(config: &Config) -> anyhow::Result<Vec<(String, UdpReceiver)>> {
     let threads = config.threads_per_socket.max(1);
-    let options = ReceiveOptions { buffer_octets: config.receive_buffer_octets, shared_port: threads > 1 };
+    let options = ReceiveOptions {
+        buffer_octets: config.receive_buffer_octets,
+        shared_port: threads > 1,
+        dual_stack: config.dual_stack,
+    };
     let wanted = config.listen.iter().map(|listen| ("collector.listen", listen));
     let wanted = wanted.chain(config.sflow.listen.iter().map(|listen| ("sflow.listen", listen)));
     let mut receivers = Vec::new();
     for (setting, listen) in wanted {
-        let mut address = listen
-            .to_socket_addrs()
-            .ok()
-            .and_then(|mut addresses| addresses.next())
-            .with_context(|| format!("{setting}: {listen} is not an address with a port, as in 0.0.0.0:2055"))?;
+        let mut address = address(setting, listen)?;
         for _ in 0..threads {
             let receiver = UdpReceiver::bind(address, options)
                 .with_context(|| format!("cannot listen on {listen} ({setting}): is the port taken?"))?;
@@ -338,6 +432,24 @@ fn bind(config: &Config) -> anyhow::Result<Vec<(String, UdpReceiver)>> {
     Ok(receivers)
 }
 
+/// Every listener of IPFIX sessions.
+fn listen(config: &Config) -> anyhow::Result<Vec<Listener>> {
+    let tls = if config.ipfix_tls_listen.is_empty() { None } else { Some(tls::server_config(config)?) };
+    let plain = config.ipfix_tcp_listen.iter().map(|listen| ("collector.ipfix_tcp_listen", listen, None));
+    let secure = config.ipfix_tls_listen.iter().map(|listen| ("collector.ipfix_tls_listen", listen, tls.clone()));
+    plain
+        .chain(secure)
+        .map(|(setting, listen, tls)| {
+            let listener = benocs_sys::listen_tcp(address(setting, listen)?, config.dual_stack)
+                .with_context(|| format!("cannot listen on {listen} ({setting}): is the port taken?"))?;
+            Ok(Listener { listener, tls })
+        })
+        .collect()
+}
+
+/// How often what the full log refused is offered again, where its source waits.
+const AGAIN: Duration = Duration::from_millis(50);
+
 /// The thread that owns the writing side of the log.
 struct Writer {
     appender: Appender,
@@ -351,8 +463,17 @@ impl Writer {
     fn run(mut self, queue: &QueueReceiver, interval: Duration) -> anyhow::Result<()> {
         let syncer = self.syncer()?;
         let mut due = None;
+        // Bounded by the permits that they hold.
+        let mut held: VecDeque<Sealed> = VecDeque::new();
         loop {
             let now = Instant::now();
+            while let Some(sealed) = held.pop_front() {
+                if let Some(back) = self.append(sealed)? {
+                    held.push_front(back);
+                    break;
+                }
+                due = due.or(Some(now + interval));
+            }
             if due.is_some_and(|due| now >= due) {
                 self.metrics.queue.set(queue.depth() as f64);
                 due = None;
@@ -366,18 +487,18 @@ impl Writer {
                 }
             }
             let limit = due.map_or(IDLE, |due: Instant| due.saturating_duration_since(now));
+            let limit = if held.is_empty() { limit } else { limit.min(AGAIN) };
             match queue.receive(limit) {
-                Ok(rows) => {
-                    let count = rows.num_rows() as u64;
-                    match self.appender.append(rows) {
-                        Ok(_) => due = due.or(Some(now + interval)),
-                        Err(LogError::Full) => self.metrics.dropped_log_full.add(count),
-                        Err(error) => return Err(error.into()),
-                    }
-                }
+                Ok(sealed) => match self.append(sealed)? {
+                    None => due = due.or(Some(now + interval)),
+                    Some(back) => held.push_back(back),
+                },
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+        }
+        for sealed in held {
+            self.lose(&sealed);
         }
         syncer.finish()?;
         self.keeper.keep(&self.shared)?;
@@ -422,6 +543,25 @@ impl Syncer {
     fn finish(self) -> anyhow::Result<()> {
         drop(self.work);
         joined(self.thread.join())
+    }
+}
+
+impl Writer {
+    /// Gives back what the full log refused and its source can wait with; what cannot wait is lost.
+    fn append(&mut self, sealed: Sealed) -> anyhow::Result<Option<Sealed>> {
+        match self.appender.append(sealed.rows.clone()) {
+            Ok(_) => Ok(None),
+            Err(LogError::Full) if sealed.hold.is_some() => Ok(Some(sealed)),
+            Err(LogError::Full) => {
+                self.lose(&sealed);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn lose(&self, sealed: &Sealed) {
+        lose(&sealed.rows, Cause::LogFull, &self.shared, &self.metrics.dropped_log_full);
     }
 }
 

@@ -7,7 +7,7 @@ use benocs_runtime::metric;
 use metrics::{Counter, Gauge};
 use serde::Serialize;
 
-use crate::decode::Shared;
+use crate::decode::ExporterStatus;
 use crate::log::LogStatus;
 
 /// A counter that can be read back.
@@ -46,8 +46,17 @@ pub(crate) struct Metrics {
     pub(crate) acknowledged: Total,
     /// Datagrams.
     pub(crate) dropped_kernel: Total,
-    /// Datagrams.
+    /// Datagrams, and connections.
     pub(crate) dropped_denied: Total,
+    /// Datagrams.
+    pub(crate) dropped_rate_limited: Total,
+    /// Connections: too many were open.
+    pub(crate) dropped_sessions: Total,
+    /// Connections that sent what is no message.
+    pub(crate) dropped_framing: Total,
+    pub(crate) session_messages: Total,
+    pub(crate) session_octets: Total,
+    pub(crate) sessions: Gauge,
     /// Rows: the appender was too slow.
     pub(crate) dropped_mailbox: Total,
     /// Rows.
@@ -57,6 +66,7 @@ pub(crate) struct Metrics {
     pub(crate) log_segments: Gauge,
     exporters: Gauge,
     templates: Gauge,
+    silent: Gauge,
 }
 
 /// Exporters with a label of their own; the sums of all are in `status`.
@@ -71,6 +81,12 @@ impl Metrics {
             acknowledged: Total::new(metrics::counter!(metric::LOG_ACKNOWLEDGED)),
             dropped_kernel: Total::dropped("kernel"),
             dropped_denied: Total::dropped("denied"),
+            dropped_rate_limited: Total::dropped("rate_limited"),
+            dropped_sessions: Total::dropped("session_limit"),
+            dropped_framing: Total::dropped("session_framing"),
+            session_messages: Total::new(metrics::counter!(metric::COLLECTOR_SESSION_MESSAGES)),
+            session_octets: Total::new(metrics::counter!(metric::COLLECTOR_SESSION_OCTETS)),
+            sessions: metrics::gauge!(metric::COLLECTOR_SESSIONS),
             dropped_mailbox: Total::dropped("mailbox"),
             dropped_log_full: Total::dropped("log_full"),
             queue: metrics::gauge!(metric::MAILBOX_BATCHES, "actor" => "collector_log"),
@@ -78,17 +94,18 @@ impl Metrics {
             log_segments: metrics::gauge!(metric::LOG_SEGMENTS),
             exporters: metrics::gauge!(metric::COLLECTOR_EXPORTERS),
             templates: metrics::gauge!(metric::COLLECTOR_TEMPLATES),
+            silent: metrics::gauge!(metric::COLLECTOR_SILENT),
         }
     }
 
     /// What is a level, not an event.
-    pub(crate) fn standing(&self, log: &LogStatus, shared: &Shared) {
+    pub(crate) fn standing(&self, log: &LogStatus, exporters: &[ExporterStatus], silent: usize) {
         self.log_octets.set(log.octets as f64);
         self.log_segments.set(log.segments as f64);
-        let exporters = shared.status();
+        self.silent.set(silent as f64);
         self.exporters.set(exporters.len() as f64);
         self.templates.set(exporters.iter().map(|exporter| exporter.templates).sum::<usize>() as f64);
-        let spoke = exporters.iter().filter(|exporter| exporter.datagrams > 0);
+        let spoke = exporters.iter().filter(|exporter| exporter.last_seen_ms.is_some());
         for exporter in spoke.take(EXPORTER_LABELS_MAX) {
             let address = exporter.address.to_string();
             let sequence = &exporter.sequence;
@@ -97,6 +114,12 @@ impl Metrics {
                 metrics::counter!(metric::COLLECTOR_SEQUENCE, "exporter" => address.clone(), "kind" => kind)
                     .absolute(count);
             }
+            for (cause, count) in &exporter.errors {
+                metrics::counter!(metric::COLLECTOR_LOST, "exporter" => address.clone(), "cause" => *cause)
+                    .absolute(*count);
+            }
+            metrics::gauge!(metric::COLLECTOR_EXPORTER_SILENT, "exporter" => address)
+                .set(f64::from(u8::from(exporter.silent)));
         }
     }
 
@@ -108,6 +131,11 @@ impl Metrics {
             acknowledged: self.acknowledged.get(),
             dropped_kernel: self.dropped_kernel.get(),
             dropped_denied: self.dropped_denied.get(),
+            dropped_rate_limited: self.dropped_rate_limited.get(),
+            dropped_sessions: self.dropped_sessions.get(),
+            dropped_framing: self.dropped_framing.get(),
+            session_messages: self.session_messages.get(),
+            session_octets: self.session_octets.get(),
             dropped_mailbox: self.dropped_mailbox.get(),
             dropped_log_full: self.dropped_log_full.get(),
         }
@@ -126,8 +154,17 @@ pub struct Totals {
     pub acknowledged: u64,
     /// Datagrams.
     pub dropped_kernel: u64,
-    /// Datagrams.
+    /// Datagrams, and connections.
     pub dropped_denied: u64,
+    /// Datagrams.
+    pub dropped_rate_limited: u64,
+    /// TCP and TLS connections: too many were open.
+    pub dropped_sessions: u64,
+    /// TCP and TLS connections that sent what is no message.
+    pub dropped_framing: u64,
+    /// IPFIX messages over TCP and TLS.
+    pub session_messages: u64,
+    pub session_octets: u64,
     /// Rows.
     pub dropped_mailbox: u64,
     /// Rows.

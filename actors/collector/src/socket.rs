@@ -5,19 +5,24 @@
 //! UDP cannot be held back: where the queue is full, rows are dropped and counted.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, TrySendError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt32Array};
 use benocs_model::flow::builder::FlowBuilder;
+use benocs_model::flow::{Column, column};
 use benocs_sys::{BATCH, UdpReceiver};
-use ipnet::IpNet;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::decode::Decoder;
-use crate::metrics::Metrics;
+use crate::decode::{Cause, Decoder, Shared};
+use crate::fan_out::Tap;
+use crate::gate::{Gate, Strangers};
+use crate::metrics::{Metrics, Total};
 
 /// So that a stop is seen and drops are counted while nothing comes.
 const WAIT_MAX: Duration = Duration::from_millis(50);
@@ -25,21 +30,29 @@ const DROPS_INTERVAL: Duration = Duration::from_millis(250);
 /// A queue in the kernel that is smaller than this cannot bridge a nap.
 const NAP_BUFFER_OCTETS: usize = 4 << 20;
 /// On a stop, what is queued is read; a sender that is faster than that does not keep us.
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// `ingest_seq` has 16 bits for the row.
 const ROWS_MAX: usize = 32_768;
+
+/// A batch on its way to the log.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) rows: RecordBatch,
+    /// Of a source that waits until this is dropped, and so of one that the log need not lose.
+    pub(crate) hold: Option<OwnedSemaphorePermit>,
+}
 
 /// Sealed batches on their way to the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
-    sender: mpsc::SyncSender<RecordBatch>,
+    sender: mpsc::SyncSender<Sealed>,
     depth: Arc<AtomicUsize>,
 }
 
 /// The log's end of it.
 #[derive(Debug)]
 pub(crate) struct QueueReceiver {
-    receiver: mpsc::Receiver<RecordBatch>,
+    receiver: mpsc::Receiver<Sealed>,
     depth: Arc<AtomicUsize>,
 }
 
@@ -49,11 +62,20 @@ pub(crate) fn queue(batches: usize) -> (Queue, QueueReceiver) {
     (Queue { sender, depth: depth.clone() }, QueueReceiver { receiver, depth })
 }
 
+impl Queue {
+    pub(crate) fn offer(&self, sealed: Sealed) -> Result<(), TrySendError<Sealed>> {
+        self.depth.fetch_add(1, Ordering::Relaxed);
+        self.sender.try_send(sealed).inspect_err(|_| {
+            self.depth.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+}
+
 impl QueueReceiver {
-    pub(crate) fn receive(&self, limit: Duration) -> Result<RecordBatch, mpsc::RecvTimeoutError> {
-        let rows = self.receiver.recv_timeout(limit)?;
+    pub(crate) fn receive(&self, limit: Duration) -> Result<Sealed, mpsc::RecvTimeoutError> {
+        let sealed = self.receiver.recv_timeout(limit)?;
         self.depth.fetch_sub(1, Ordering::Relaxed);
-        Ok(rows)
+        Ok(sealed)
     }
 
     pub(crate) fn depth(&self) -> usize {
@@ -61,18 +83,31 @@ impl QueueReceiver {
     }
 }
 
-/// When a batch is sealed, who may send.
+/// When a batch is sealed.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) batch_rows: usize,
     pub(crate) batch_age: Duration,
     pub(crate) nap: Duration,
-    pub(crate) allow: Arc<[IpNet]>,
+}
+
+/// A socket as `status` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SocketStatus {
+    pub address: SocketAddr,
+    pub datagrams: u64,
+    /// Datagrams that the kernel dropped since the socket was bound.
+    pub dropped_kernel: u64,
 }
 
 pub(crate) struct Intake {
     pub(crate) receiver: UdpReceiver,
     pub(crate) decoder: Decoder,
+    pub(crate) gate: Gate,
+    pub(crate) strangers: Arc<Strangers>,
+    pub(crate) tap: Option<Tap>,
+    pub(crate) status: Arc<Mutex<SocketStatus>>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Limits,
     pub(crate) queue: Queue,
     pub(crate) metrics: Metrics,
@@ -87,11 +122,13 @@ impl Intake {
             builder: FlowBuilder::with_capacity(self.limits.batch_rows + 64),
             opened: None,
             queue: self.queue,
+            shared: self.shared.clone(),
             metrics: self.metrics.clone(),
+            received: 0,
             patient: false,
         };
         let naps = !self.limits.nap.is_zero() && self.receiver.buffer_octets()? >= NAP_BUFFER_OCTETS;
-        let mut drops = Drops { seen: 0, due: Instant::now() };
+        let mut drops = Drops { seen: 0, due: Instant::now(), status: self.status };
         let mut last_chance = None;
         loop {
             if last_chance.is_none() && self.stop.load(Ordering::Acquire) {
@@ -100,10 +137,13 @@ impl Intake {
             }
             let datagrams = self.receiver.receive()?;
             if datagrams > 0 {
-                take(&self.receiver, &mut self.decoder, &self.limits, &mut batch);
+                take(&self.receiver, &mut self.decoder, &mut self.gate, self.tap.as_mut(), &self.limits, &mut batch);
             }
             let now = Instant::now();
-            drops.count(&mut self.receiver, &self.metrics, now)?;
+            if now >= drops.due {
+                drops.count(&mut self.receiver, batch.received, &self.metrics, now)?;
+                self.gate.settle(&self.shared, &self.strangers, &self.metrics, unix_ms());
+            }
             if batch.opened.is_some_and(|opened| now.duration_since(opened) >= self.limits.batch_age) {
                 batch.seal();
             }
@@ -124,21 +164,31 @@ impl Intake {
             }
         }
         batch.seal();
-        drops.due = Instant::now();
-        drops.count(&mut self.receiver, &self.metrics, Instant::now())
+        self.gate.settle(&self.shared, &self.strangers, &self.metrics, unix_ms());
+        drops.count(&mut self.receiver, batch.received, &self.metrics, Instant::now())
     }
 }
 
 /// The datagrams of one call.
-fn take(receiver: &UdpReceiver, decoder: &mut Decoder, limits: &Limits, batch: &mut Batch) {
+fn take(
+    receiver: &UdpReceiver,
+    decoder: &mut Decoder,
+    gate: &mut Gate,
+    mut tap: Option<&mut Tap>,
+    limits: &Limits,
+    batch: &mut Batch,
+) {
     let received_ms = unix_ms();
-    let (mut datagrams, mut octets, mut denied) = (0, 0, 0);
+    gate.open();
+    let (mut datagrams, mut octets) = (0, 0);
     for datagram in receiver.datagrams() {
         datagrams += 1;
         octets += datagram.payload.len() as u64;
-        if !allowed(&limits.allow, datagram.source) {
-            denied += 1;
+        if !gate.admits(datagram.source.ip()) {
             continue;
+        }
+        if let Some(tap) = &mut tap {
+            tap.add(datagram.source, datagram.payload);
         }
         decoder.datagram(datagram.source, received_ms, datagram.payload, &mut batch.builder);
         if batch.builder.len() >= limits.batch_rows {
@@ -150,12 +200,10 @@ fn take(receiver: &UdpReceiver, decoder: &mut Decoder, limits: &Limits, batch: &
     }
     batch.metrics.datagrams.add(datagrams);
     batch.metrics.octets.add(octets);
-    batch.metrics.dropped_denied.add(denied);
-}
-
-fn allowed(allow: &[IpNet], source: SocketAddr) -> bool {
-    let ip: IpAddr = source.ip();
-    allow.is_empty() || allow.iter().any(|network| network.contains(&ip))
+    batch.received += datagrams;
+    if let Some(tap) = tap {
+        tap.flush();
+    }
 }
 
 /// The rows that are not sealed yet.
@@ -163,7 +211,10 @@ struct Batch {
     builder: FlowBuilder,
     opened: Option<Instant>,
     queue: Queue,
+    shared: Arc<Shared>,
     metrics: Metrics,
+    /// Datagrams.
+    received: u64,
     /// Nothing more is received: the log may be waited for.
     patient: bool,
 }
@@ -173,27 +224,40 @@ impl Batch {
         self.opened = None;
         let Some(rows) = self.builder.finish() else { return };
         self.metrics.records.add(rows.num_rows() as u64);
-        if rows.num_rows() <= ROWS_MAX {
-            self.send(rows);
-            return;
-        }
-        for at in (0..rows.num_rows()).step_by(ROWS_MAX) {
-            self.send(rows.slice(at, ROWS_MAX.min(rows.num_rows() - at)));
+        for piece in pieces(&rows) {
+            self.send(piece);
         }
     }
 
     fn send(&self, rows: RecordBatch) {
-        let lost = rows.num_rows() as u64;
-        self.queue.depth.fetch_add(1, Ordering::Relaxed);
+        let sealed = Sealed { rows, hold: None };
         let sent = if self.patient {
-            self.queue.sender.send(rows).map_err(|error| TrySendError::Disconnected(error.0))
+            self.queue.depth.fetch_add(1, Ordering::Relaxed);
+            self.queue.sender.send(sealed).map_err(|error| {
+                self.queue.depth.fetch_sub(1, Ordering::Relaxed);
+                TrySendError::Disconnected(error.0)
+            })
         } else {
-            self.queue.sender.try_send(rows)
+            self.queue.offer(sealed)
         };
-        if sent.is_err() {
-            self.queue.depth.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.dropped_mailbox.add(lost);
+        if let Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) = sent {
+            lose(&back.rows, Cause::Mailbox, &self.shared, &self.metrics.dropped_mailbox);
         }
+    }
+}
+
+/// Batches with no more rows than their numbers allow.
+pub(crate) fn pieces(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let count = rows.num_rows();
+    (0..count).step_by(ROWS_MAX).map(move |at| rows.slice(at, ROWS_MAX.min(count - at)))
+}
+
+/// Counts rows that are lost, also for the exporters that they are of.
+pub(crate) fn lose(rows: &RecordBatch, cause: Cause, shared: &Shared, total: &Total) {
+    total.add(rows.num_rows() as u64);
+    let ids = column(rows, Column::ExporterId).and_then(|ids| ids.as_any().downcast_ref::<UInt32Array>());
+    if let Some(ids) = ids {
+        shared.lose_rows(ids.values(), cause);
     }
 }
 
@@ -201,17 +265,17 @@ impl Batch {
 struct Drops {
     seen: u64,
     due: Instant,
+    status: Arc<Mutex<SocketStatus>>,
 }
 
 impl Drops {
-    fn count(&mut self, receiver: &mut UdpReceiver, metrics: &Metrics, now: Instant) -> io::Result<()> {
-        if now < self.due {
-            return Ok(());
-        }
+    fn count(&mut self, receiver: &mut UdpReceiver, datagrams: u64, metrics: &Metrics, now: Instant) -> io::Result<()> {
         self.due = now + DROPS_INTERVAL;
         let drops = receiver.drops()?;
         metrics.dropped_kernel.add(drops - self.seen);
         self.seen = drops;
+        let mut status = self.status.lock();
+        (status.datagrams, status.dropped_kernel) = (datagrams, drops);
         Ok(())
     }
 }

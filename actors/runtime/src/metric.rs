@@ -15,6 +15,18 @@ pub const COLLECTOR_TEMPLATES: &str = "benocs_collector_templates";
 pub const COLLECTOR_EXPORTERS: &str = "benocs_collector_exporters";
 /// Labels: exporter, kind (gap, reorder, restart).
 pub const COLLECTOR_SEQUENCE: &str = "benocs_collector_sequence_total";
+/// What was received of an exporter and is no row. Labels: exporter, cause.
+pub const COLLECTOR_LOST: &str = "benocs_collector_exporter_lost_total";
+/// Exporters that sent regularly and do not any more.
+pub const COLLECTOR_SILENT: &str = "benocs_collector_silent_exporters";
+/// Labels: exporter. 1 where silent.
+pub const COLLECTOR_EXPORTER_SILENT: &str = "benocs_collector_exporter_silent";
+/// Open TCP and TLS connections.
+pub const COLLECTOR_SESSIONS: &str = "benocs_collector_sessions";
+pub const COLLECTOR_SESSION_MESSAGES: &str = "benocs_collector_session_messages_total";
+pub const COLLECTOR_SESSION_OCTETS: &str = "benocs_collector_session_octets_total";
+/// Labels: to, result (sent, too_long, other_family, failed).
+pub const COLLECTOR_FAN_OUT: &str = "benocs_collector_fan_out_datagrams_total";
 pub const LOG_ACKNOWLEDGED: &str = "benocs_log_acknowledged_records_total";
 pub const LOG_OCTETS: &str = "benocs_log_octets";
 pub const LOG_SEGMENTS: &str = "benocs_log_segments";

@@ -1,6 +1,8 @@
 //! The collector between a socket and a mailbox, over loopback.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod transport;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use arrow::array::{Array as _, RecordBatch, UInt64Array};
@@ -232,6 +234,9 @@ fn a_full_log_is_counted_and_frees_itself_by_commits() {
     });
     let totals = running.status().totals;
     assert!(totals.dropped_log_full > 0 && totals.acknowledged > 0, "{totals:?}");
+    let errors = &running.status().exporters[0].errors;
+    assert_eq!(errors.get("log_full"), Some(&totals.dropped_log_full));
+    assert_eq!(errors.get("mailbox").copied().unwrap_or(0), totals.dropped_mailbox);
     let next = running.log.status().acknowledged_seq;
     for stream in [Stream::Flows, Stream::Rollups] {
         let cursors = BTreeMap::from([(running.log.source(), next)]);

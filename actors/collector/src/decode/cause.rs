@@ -51,6 +51,12 @@ causes! {
     SampleUnknown "sample_unknown",
     /// A packet that the device discarded: it is no traffic.
     SampleDrop "sample_drop",
+    /// A datagram beyond what one exporter may send a second.
+    RateLimited "rate_limited",
+    /// A row that found the queue of the log full.
+    Mailbox "mailbox",
+    /// A row that the full log refused.
+    LogFull "log_full",
 }
 
 /// Counts by cause.
@@ -75,6 +81,11 @@ impl Causes {
 
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
+    }
+
+    /// Those that happened, by their texts.
+    pub fn by_text(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        self.iter().map(|(cause, count)| (cause.text(), count)).collect()
     }
 
     /// Those that happened.

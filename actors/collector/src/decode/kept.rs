@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sampling::Samplers;
 use super::sets;
-use super::shared::{DomainKey, Protocol, Shared, Template};
+use super::shared::{DomainKey, Protocol, Session, Shared, Template};
 
 /// Templates and samplers of one observation domain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ impl Shared {
     /// Takes up what an earlier start learned, within the bounds of this one.
     pub fn restore(&self, kept: KeptDomain) {
         let Some(exporter) = self.known(kept.exporter) else { return };
-        let key = DomainKey { protocol: kept.protocol, domain: kept.domain };
+        let key = DomainKey { protocol: kept.protocol, domain: kept.domain, session: Session::NONE };
         let mut state = exporter.state.lock();
         if state.domain(key, self.config.domains_max).is_none() {
             return;

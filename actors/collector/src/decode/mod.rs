@@ -34,7 +34,7 @@ pub use config::{Config, ExporterConfig};
 pub use kept::KeptDomain;
 pub use sampling::{Fraction, Sampling};
 pub use sequence::SequenceStatus;
-pub use shared::{ExporterStatus, Protocol, SamplingStatus, Shared};
+pub use shared::{DomainStatus, ExporterStatus, Protocol, SamplingStatus, Session, Shared};
 
 use cause::Counters;
 use layout::{Layout, Rows};
@@ -86,7 +86,7 @@ impl Decoder {
         }
         let source = Address::from(source.ip());
         match payload {
-            [0, 10, ..] => self.ipfix(source, received_ms, payload, out),
+            [0, 10, ..] => self.ipfix(source, Session::NONE, received_ms, payload, out),
             [0, 9, ..] => self.netflow9(source, received_ms, payload, out),
             [0, 5, ..] => self.netflow5(Protocol::NetFlow5, source, received_ms, payload, out),
             [0, 0, 0, 5, ..] => self.sflow(source, received_ms, payload, out),
@@ -94,6 +94,23 @@ impl Decoder {
             [0, 7, ..] => self.netflow5(Protocol::NetFlow7, source, received_ms, payload, out),
             _ => self.refuse(source, Cause::UnknownProtocol),
         }
+    }
+
+    /// Appends the rows of an IPFIX message that came in a session (RFC 7011 10.4).
+    pub fn session_message(
+        &mut self,
+        source: SocketAddr,
+        session: Session,
+        received_ms: i64,
+        payload: &[u8],
+        out: &mut FlowBuilder,
+    ) {
+        self.ipfix(Address::from(source.ip()), session, received_ms, payload, out);
+    }
+
+    /// The session is over, and with it what was said in it.
+    pub fn end_session(&mut self, source: SocketAddr, session: Session) {
+        self.shared.end_session(Address::from(source.ip()), session, &self.counters);
     }
 
     /// Counts a datagram that nothing could be read of; such a one makes no exporter known.
@@ -144,11 +161,13 @@ impl Decoder {
         let domain = u32::from(header.engine_type) << 8 | u32::from(header.engine_id);
         let records = datagram.records.len() / datagram.record_len;
         let mut base = 0;
+        let key = DomainKey { protocol, domain, session: Session::NONE };
         if let Some(number) = header.flow_sequence {
-            let key = DomainKey { protocol, domain };
             let Some(domain) = state.domain(key, self.shared.config.domains_max) else {
-                return self.count(&mut state, Cause::TemplateLimit, 1);
+                return self.count(&mut state, key, Cause::TemplateLimit, 1);
             };
+            domain.datagrams += 1;
+            domain.records += records as u64;
             let step = domain.sequence.arrive(number, Some(header.sys_uptime_ms));
             domain.sequence.advance(number, step, Some(header.count.into()));
             base |= after_gap(step);
@@ -188,14 +207,14 @@ impl Decoder {
             state.stats.records += plan.fill(rows, datagram.records, &context, &mut self.scratch, out) as u64;
         }
         if datagram.missing > 0 {
-            self.count(&mut state, Cause::Truncated, datagram.missing as u64);
+            self.count(&mut state, key, Cause::Truncated, datagram.missing as u64);
         } else if records == 0 {
-            self.count(&mut state, Cause::Empty, 1);
+            self.count(&mut state, key, Cause::Empty, 1);
         }
     }
 
-    fn count(&self, state: &mut State, cause: Cause, count: u64) {
-        state.stats.errors.add(cause, count);
+    fn count(&self, state: &mut State, key: DomainKey, cause: Cause, count: u64) {
+        state.count(key, cause, count);
         self.counters.add(cause, count);
     }
 
@@ -204,7 +223,7 @@ impl Decoder {
             return self.refuse(source, Cause::Truncated);
         };
         let message = Message {
-            key: DomainKey { protocol: Protocol::NetFlow9, domain: header.source_id },
+            key: DomainKey { protocol: Protocol::NetFlow9, domain: header.source_id, session: Session::NONE },
             received_ms,
             export_ms: i64::from(header.unix_secs) * 1000,
             clock: Clock::Uptime(header.sys_uptime_ms),
@@ -214,7 +233,7 @@ impl Decoder {
         self.message(source, message, header.sequence, Some(header.sys_uptime_ms), payload.len(), body, false, out);
     }
 
-    fn ipfix(&mut self, source: Address, received_ms: i64, payload: &[u8], out: &mut FlowBuilder) {
+    fn ipfix(&mut self, source: Address, session: Session, received_ms: i64, payload: &[u8], out: &mut FlowBuilder) {
         let (header, body) = match ipfix::header(payload) {
             Ok(message) => message,
             Err(error) => {
@@ -223,7 +242,7 @@ impl Decoder {
             }
         };
         let message = Message {
-            key: DomainKey { protocol: Protocol::Ipfix, domain: header.domain },
+            key: DomainKey { protocol: Protocol::Ipfix, domain: header.domain, session },
             received_ms,
             export_ms: i64::from(header.export_secs) * 1000,
             clock: Clock::Unknown,
@@ -250,8 +269,9 @@ impl Decoder {
         let state = &mut *state;
         state.stats.datagram(message.key.protocol, message.received_ms, octets);
         let Some(domain) = state.domain(message.key, self.shared.config.domains_max) else {
-            return self.count(state, Cause::TemplateLimit, 1);
+            return self.count(state, message.key, Cause::TemplateLimit, 1);
         };
+        domain.datagrams += 1;
         let step = domain.sequence.arrive(number, uptime_ms);
         message.quality |= after_gap(step);
         let mut work = Work {
@@ -262,13 +282,16 @@ impl Decoder {
             rewritten: &mut self.rewritten,
             out,
         };
+        let before = state.stats.records;
         let mut records = work.sets(state, &message, body);
         if cut {
-            work.count(state, Cause::Truncated, 1);
+            work.count(state, message.key, Cause::Truncated, 1);
             records = None;
         }
+        let rows = state.stats.records - before;
         if let Some(domain) = state.domains.get_mut(&message.key) {
             domain.sequence.advance(number, step, records);
+            domain.records += rows;
         }
     }
 
@@ -286,10 +309,11 @@ impl Decoder {
         let Some(exporter) = self.exporter(agent) else { return };
         let mut state = exporter.state.lock();
         state.stats.datagram(Protocol::Sflow5, received_ms, payload.len());
-        let key = DomainKey { protocol: Protocol::Sflow5, domain: datagram.sub_agent };
+        let key = DomainKey { protocol: Protocol::Sflow5, domain: datagram.sub_agent, session: Session::NONE };
         let Some(domain) = state.domain(key, self.shared.config.domains_max) else {
-            return self.count(&mut state, Cause::TemplateLimit, 1);
+            return self.count(&mut state, key, Cause::TemplateLimit, 1);
         };
+        domain.datagrams += 1;
         let step = domain.sequence.arrive(datagram.sequence, Some(datagram.uptime_ms));
         domain.sequence.advance(datagram.sequence, step, Some(1));
         self.seen.clear();
@@ -320,10 +344,10 @@ impl Decoder {
                 Ok(Outcome::Invalid) => Cause::SampleInvalid,
                 Err(cause) => cause,
             };
-            self.count(&mut state, cause, 1);
+            self.count(&mut state, key, cause, 1);
         }
         if samples == 0 {
-            self.count(&mut state, Cause::Empty, 1);
+            self.count(&mut state, key, Cause::Empty, 1);
         }
         let agent = Agent {
             received_ms,
@@ -335,6 +359,9 @@ impl Decoder {
         };
         samples::fill(&agent, &self.seen, out);
         state.stats.records += self.seen.len() as u64;
+        if let Some(domain) = state.domains.get_mut(&key) {
+            domain.records += self.seen.len() as u64;
+        }
         if let Some(seen) = self.seen.last() {
             state.stats.sampling = Some(seen.sampling());
         }

@@ -25,6 +25,15 @@ pub struct SequenceStatus {
     pub restarts: u64,
 }
 
+impl SequenceStatus {
+    pub fn add(&mut self, more: &Self) {
+        self.gaps += more.gaps;
+        self.lost += more.lost;
+        self.reordered += more.reordered;
+        self.restarts += more.restarts;
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     InOrder,

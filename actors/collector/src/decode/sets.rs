@@ -14,7 +14,7 @@ use super::layout::{Layout, Rows};
 use super::options;
 use super::plan::{Clock, Context, Plan, Scratch};
 use super::sampling::{Samplers, Sampling};
-use super::shared::{Domain, DomainKey, ExporterState, Kind, Pending, Protocol, Shared, State, Template};
+use super::shared::{Domain, DomainKey, ExporterState, Kind, Pending, Protocol, Session, Shared, State, Template};
 
 /// A message's header, as far as its sets need it.
 #[derive(Clone, Copy)]
@@ -38,8 +38,8 @@ pub(crate) struct Work<'a> {
 }
 
 impl Work<'_> {
-    pub(crate) fn count(&self, state: &mut State, cause: Cause, count: u64) {
-        state.stats.errors.add(cause, count);
+    pub(crate) fn count(&self, state: &mut State, key: DomainKey, cause: Cause, count: u64) {
+        state.count(key, cause, count);
         self.counters.add(cause, count);
     }
 
@@ -52,13 +52,13 @@ impl Work<'_> {
             let set = match set {
                 Ok(set) => set,
                 Err(error) => {
-                    self.count(state, cause_of(&error, Cause::SetLength), 1);
+                    self.count(state, message.key, cause_of(&error, Cause::SetLength), 1);
                     records = None;
                     break;
                 }
             };
             if set.missing > 0 {
-                self.count(state, Cause::Truncated, 1);
+                self.count(state, message.key, Cause::Truncated, 1);
                 records = None;
             }
             match (message.key.protocol, set.id) {
@@ -76,11 +76,11 @@ impl Work<'_> {
                     let found = self.data(state, message, id, set.body);
                     records = records.zip(found).map(|(sum, more)| sum.saturating_add(more));
                 }
-                _ => self.count(state, Cause::SetReserved, 1),
+                _ => self.count(state, message.key, Cause::SetReserved, 1),
             }
         }
         if sets == 0 {
-            self.count(state, Cause::Empty, 1);
+            self.count(state, message.key, Cause::Empty, 1);
         }
         records
     }
@@ -132,16 +132,18 @@ impl Work<'_> {
             Kind::Other => other = u64::from(count),
         }
         if failed > 0 {
-            self.count(state, Cause::RecordLength, failed);
+            self.count(state, message.key, Cause::RecordLength, failed);
         }
         if other > 0 {
-            self.count(state, Cause::NotAFlow, other);
+            self.count(state, message.key, Cause::NotAFlow, other);
         }
         Some(count)
     }
 
     fn note_change(&self, key: DomainKey) {
-        self.shared.changes.note(self.exporter.exporter.address, key);
+        if key.session == Session::NONE {
+            self.shared.changes.note(self.exporter.exporter.address, key);
+        }
     }
 
     /// Believes options; how many found no room.
@@ -172,7 +174,7 @@ impl Work<'_> {
         let fits = state.pending_octets + body.len() <= config.pending_octets_max;
         let Some(domain) = state.domains.get_mut(&message.key) else { return };
         if body.is_empty() || !fits || !self.shared.reserve_pending(body.len()) {
-            self.count(state, if body.is_empty() { Cause::Empty } else { Cause::PendingFull }, 1);
+            self.count(state, message.key, if body.is_empty() { Cause::Empty } else { Cause::PendingFull }, 1);
             return;
         }
         domain.pending.entry(id).or_default().push_back(Pending {
@@ -198,7 +200,7 @@ impl Work<'_> {
             self.template(state, message, template);
         }
         if !any {
-            self.count(state, Cause::Empty, 1);
+            self.count(state, message.key, Cause::Empty, 1);
         }
     }
 
@@ -215,7 +217,7 @@ impl Work<'_> {
                 if let Some(id) = id {
                     self.forget(state, message.key, id);
                 }
-                self.count(state, cause_of(&error, Cause::TemplateInvalid), 1);
+                self.count(state, message.key, cause_of(&error, Cause::TemplateInvalid), 1);
                 return;
             }
         };
@@ -233,7 +235,7 @@ impl Work<'_> {
             }
             Err(cause) => {
                 self.forget(state, message.key, template.id);
-                self.count(state, cause, 1);
+                self.count(state, message.key, cause, 1);
             }
         }
     }

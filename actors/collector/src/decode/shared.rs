@@ -71,6 +71,7 @@ type Compiled = HashMap<u64, Vec<Weak<Template>>, ahash::RandomState>;
 #[derive(Default)]
 struct Registry {
     by_address: HashMap<Address, Arc<ExporterState>, ahash::RandomState>,
+    by_id: HashMap<u32, Arc<ExporterState>, ahash::RandomState>,
     next_id: u32,
 }
 
@@ -103,6 +104,8 @@ pub(crate) struct Stats {
     pub(crate) pending_kept: u64,
     pub(crate) sampling: Option<Sampling>,
     pub(crate) errors: Causes,
+    /// Of sessions that have ended.
+    ended: SequenceStatus,
 }
 
 impl Stats {
@@ -115,10 +118,20 @@ impl Stats {
 }
 
 /// Key of templates, samplers and sequence numbers (never the UDP port: exporters change it).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DomainKey {
     pub(crate) protocol: Protocol,
     pub(crate) domain: u32,
+    pub(crate) session: Session,
+}
+
+/// A TCP or TLS connection: what was said in it is valid in it alone (RFC 7011 8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Session(pub u32);
+
+impl Session {
+    /// Datagrams belong to none.
+    pub const NONE: Self = Self(0);
 }
 
 pub(crate) struct Domain {
@@ -130,6 +143,9 @@ pub(crate) struct Domain {
     pub(crate) exporter: Option<(u32, Octets16)>,
     pub(crate) sequence: Sequence,
     pub(crate) pending: HashMap<u16, VecDeque<Pending>, ahash::RandomState>,
+    pub(crate) datagrams: u64,
+    pub(crate) records: u64,
+    pub(crate) errors: Causes,
 }
 
 impl Domain {
@@ -141,6 +157,25 @@ impl Domain {
             exporter: None,
             sequence: Sequence::new(protocol.unit()),
             pending: HashMap::default(),
+            datagrams: 0,
+            records: 0,
+            errors: Causes::default(),
+        }
+    }
+}
+
+impl Domain {
+    fn status(&self, key: DomainKey) -> DomainStatus {
+        DomainStatus {
+            protocol: key.protocol,
+            domain: key.domain,
+            session: (key.session != Session::NONE).then_some(key.session.0),
+            datagrams: self.datagrams,
+            records: self.records,
+            templates: self.templates.len(),
+            pending: self.pending.values().map(VecDeque::len).sum(),
+            sequence: self.sequence.status,
+            errors: self.errors.by_text(),
         }
     }
 }
@@ -195,6 +230,8 @@ pub struct ExporterStatus {
     pub octets: u64,
     /// Unix ms.
     pub last_seen_ms: Option<i64>,
+    /// It sent regularly, and does not any more.
+    pub silent: bool,
     /// Known now.
     pub templates: usize,
     /// Received, repetitions included.
@@ -209,6 +246,24 @@ pub struct ExporterStatus {
     pub pending_octets: usize,
     /// Sets that ever waited.
     pub pending_kept: u64,
+    /// TCP and TLS connections that are open and have sent something.
+    pub sessions: usize,
+    pub domains: Vec<DomainStatus>,
+}
+
+/// An observation domain of an exporter; those of sessions that ended are in the exporter's sums.
+#[derive(Clone, Debug, Serialize)]
+pub struct DomainStatus {
+    pub protocol: Protocol,
+    pub domain: u32,
+    /// Number of its TCP or TLS connection; datagrams have none.
+    pub session: Option<u32>,
+    pub datagrams: u64,
+    pub records: u64,
+    pub templates: usize,
+    pub pending: usize,
+    pub sequence: SequenceStatus,
+    pub errors: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -239,8 +294,9 @@ impl Shared {
             let mut registry = shared.registry.write();
             for exporter in known {
                 registry.next_id = registry.next_id.max(exporter.id.saturating_add(1));
-                let state = shared.exporter_state(exporter.id, exporter.address, exporter.name);
-                registry.by_address.insert(exporter.address, Arc::new(state));
+                let state = Arc::new(shared.exporter_state(exporter.id, exporter.address, exporter.name));
+                registry.by_id.insert(exporter.id, state.clone());
+                registry.by_address.insert(exporter.address, state);
             }
             for configured in &shared.config.exporters {
                 let address = Address::from(configured.address.to_canonical());
@@ -294,6 +350,49 @@ impl Shared {
         self.refused.lock().add(cause, 1);
     }
 
+    /// Counts datagrams of a source that were not decoded.
+    pub(crate) fn lose_datagrams(&self, source: IpAddr, cause: Cause, count: u64) {
+        match self.known(Address::from(source)) {
+            Some(exporter) => exporter.state.lock().stats.errors.add(cause, count),
+            None => self.refused.lock().add(cause, count),
+        }
+    }
+
+    /// Counts decoded rows that were lost, by the exporters that they name.
+    pub(crate) fn lose_rows(&self, exporter_ids: &[u32], cause: Cause) {
+        let mut rows: HashMap<u32, u64, ahash::RandomState> = HashMap::default();
+        for run in exporter_ids.chunk_by(|one, next| one == next) {
+            *rows.entry(run[0]).or_default() += run.len() as u64;
+        }
+        for (id, count) in rows {
+            let exporter = self.registry.read().by_id.get(&id).cloned();
+            if let Some(exporter) = exporter {
+                exporter.state.lock().stats.errors.add(cause, count);
+            }
+        }
+    }
+
+    /// Forgets what was said in a session (RFC 7011 8.1): its templates end with it.
+    pub(crate) fn end_session(&self, source: Address, session: Session, counters: &Counters) {
+        let Some(exporter) = self.known(source) else { return };
+        let mut state = exporter.state.lock();
+        let State { stats, domains, templates, pending_octets } = &mut *state;
+        domains.retain(|key, domain| {
+            if key.session != session {
+                return true;
+            }
+            *templates -= domain.templates.len();
+            let octets: usize = domain.pending.values().flatten().map(|set| set.body.len()).sum();
+            *pending_octets -= octets;
+            self.release_pending(octets);
+            let sets = domain.pending.values().map(|sets| sets.len() as u64).sum();
+            stats.errors.add(Cause::PendingExpired, sets);
+            counters.add(Cause::PendingExpired, sets);
+            stats.ended.add(&domain.sequence.status);
+            false
+        });
+    }
+
     fn exporter_state(&self, id: u32, address: Address, name: Option<String>) -> ExporterState {
         let configured =
             self.config.exporters.iter().find(|known| Address::from(known.address.to_canonical()) == address);
@@ -312,6 +411,7 @@ impl Shared {
         let id = registry.next_id.max(1);
         registry.next_id = id.checked_add(1)?;
         let state = Arc::new(self.exporter_state(id, address, None));
+        registry.by_id.insert(id, state.clone());
         registry.by_address.insert(address, state.clone());
         self.generation.fetch_add(1, Ordering::AcqRel);
         Some(state)
@@ -389,6 +489,7 @@ impl Shared {
         let oldest_ms = now_ms - i64::from(self.config.pending_age_s) * 1000;
         let (mut sets, mut octets) = (0, 0);
         for domain in state.domains.values_mut() {
+            let before = sets;
             domain.pending.retain(|_, waiting| {
                 waiting.retain(|set| {
                     let keep = set.received_ms >= oldest_ms;
@@ -398,6 +499,7 @@ impl Shared {
                 });
                 !waiting.is_empty()
             });
+            domain.errors.add(Cause::PendingExpired, sets - before);
         }
         if sets > 0 {
             state.pending_octets -= octets;
@@ -412,12 +514,15 @@ impl ExporterState {
     fn status(&self) -> ExporterStatus {
         let state = self.state.lock();
         let stats = &state.stats;
-        let mut sequence = SequenceStatus::default();
-        for domain in state.domains.values() {
-            sequence.gaps += domain.sequence.status.gaps;
-            sequence.lost += domain.sequence.status.lost;
-            sequence.reordered += domain.sequence.status.reordered;
-            sequence.restarts += domain.sequence.status.restarts;
+        let mut sequence = stats.ended;
+        let mut domains: Vec<(&DomainKey, &Domain)> = state.domains.iter().collect();
+        domains.sort_unstable_by_key(|(key, _)| **key);
+        let mut sessions: Vec<Session> = Vec::new();
+        for (key, domain) in &domains {
+            sequence.add(&domain.sequence.status);
+            if key.session != Session::NONE && !sessions.contains(&key.session) {
+                sessions.push(key.session);
+            }
         }
         let seen = |protocol: &Protocol| stats.protocols >> (*protocol as u8) & 1 == 1;
         ExporterStatus {
@@ -429,6 +534,7 @@ impl ExporterState {
             records: stats.records,
             octets: stats.octets,
             last_seen_ms: stats.last_seen_ms,
+            silent: false,
             templates: state.templates,
             templates_received: stats.templates_received,
             options_records: stats.options_records,
@@ -439,10 +545,12 @@ impl ExporterState {
                 source: sampling.source.text(),
             }),
             sequence,
-            errors: stats.errors.iter().map(|(cause, count)| (cause.text(), count)).collect(),
+            errors: stats.errors.by_text(),
             pending: state.domains.values().flat_map(|domain| domain.pending.values()).map(VecDeque::len).sum(),
             pending_octets: state.pending_octets,
             pending_kept: stats.pending_kept,
+            sessions: sessions.len(),
+            domains: domains.into_iter().map(|(key, domain)| domain.status(*key)).collect(),
         }
     }
 
@@ -453,6 +561,14 @@ impl ExporterState {
 }
 
 impl State {
+    /// Counts for the exporter and for the domain.
+    pub(crate) fn count(&mut self, key: DomainKey, cause: Cause, count: u64) {
+        self.stats.errors.add(cause, count);
+        if let Some(domain) = self.domains.get_mut(&key) {
+            domain.errors.add(cause, count);
+        }
+    }
+
     /// The domain, new where it has to be; `None` where there are too many that have templates.
     pub(crate) fn domain(&mut self, key: DomainKey, max: usize) -> Option<&mut Domain> {
         if self.domains.len() >= max && !self.domains.contains_key(&key) {
@@ -482,7 +598,7 @@ mod tests {
         for (domain, options, fields) in
             [(1, false, FIELDS), (2, false, FIELDS), (3, true, FIELDS), (4, false, [0, 2, 0, 4, 0, 1, 0, 4])]
         {
-            let key = DomainKey { protocol: Protocol::Ipfix, domain };
+            let key = DomainKey { protocol: Protocol::Ipfix, domain, session: Session::NONE };
             state.domain(key, 8).unwrap();
             super::super::sets::learn(&shared, &mut state, key, &said(options, &fields)).unwrap();
             learned.push(state.domains[&key].templates[&256].clone());
