@@ -63,8 +63,8 @@ pub enum Command {
     Rib(RibArgs),
     /// Feeds and losses of the running process.
     Status(JsonArgs),
-    /// Exporters of the running process: rate, loss, templates, sampling, last seen.
-    Flows(JsonArgs),
+    /// Exporters of the running process: rate, loss by cause, templates, sampling, last seen; drawn anew each second.
+    Flows(FlowsArgs),
     /// Set a user's password for the page (the process must not be running).
     Passwd(PasswdArgs),
     /// The store of a process that is not running.
@@ -285,6 +285,32 @@ pub enum RibCommand {
 pub struct JsonArgs {
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FlowsOrder {
+    /// Records a second.
+    #[default]
+    Records,
+    /// Datagrams a second.
+    Datagrams,
+    Lost,
+    Templates,
+    /// The longest silent first.
+    Seen,
+    Name,
+}
+
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// One JSON document with everything that is known.
+    #[arg(long)]
+    pub json: bool,
+    /// Print once and end, as where the output is no terminal.
+    #[arg(long)]
+    pub once: bool,
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: FlowsOrder,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! Questions to the running process.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -109,45 +110,16 @@ pub fn status(data: &Path, arguments: &JsonArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn flows(data: &Path, arguments: &JsonArgs) -> anyhow::Result<()> {
-    let value = ask(data, &Request::Flows)?;
-    if arguments.json {
-        println!("{value}");
-        return Ok(());
-    }
-    let Some(exporters) = value.as_array() else {
-        print_fields(&value, 0);
-        return Ok(());
-    };
-    if exporters.is_empty() {
-        println!("no exporter has sent anything yet");
-        return Ok(());
-    }
-    let columns = [
-        "address",
-        "name",
-        "protocols",
-        "datagrams",
-        "records",
-        "octets",
-        "lost",
-        "templates",
-        "sampling",
-        "last_seen",
-    ];
-    let rows: Vec<Vec<String>> = exporters
-        .iter()
-        .map(|exporter| columns.iter().map(|column| table::cell(&exporter[*column])).collect())
-        .collect();
-    table::print(&columns, &rows);
-    Ok(())
-}
-
 /// An answer of any shape, as indented names and values.
 fn print_fields(value: &Value, depth: usize) {
     let indent = "  ".repeat(depth);
     match value {
         Value::Object(fields) => {
+            let (color, plain) = match fields.get("health").and_then(Value::as_str) {
+                Some("bad") if std::io::stdout().is_terminal() => (table::BAD, table::PLAIN),
+                Some("attention") if std::io::stdout().is_terminal() => (table::WARNING, table::PLAIN),
+                _ => ("", ""),
+            };
             for (name, value) in fields {
                 match value {
                     Value::Object(_) => {
@@ -157,6 +129,9 @@ fn print_fields(value: &Value, depth: usize) {
                     Value::Array(items) if items.iter().any(Value::is_object) => {
                         println!("{indent}{name}");
                         items.iter().for_each(|item| print_fields(item, depth + 1));
+                    }
+                    other if name == "health" || name == "problem" => {
+                        println!("{indent}{name:<18} {color}{}{plain}", table::cell(other));
                     }
                     other => println!("{indent}{name:<18} {}", table::cell(other)),
                 }

@@ -2,6 +2,7 @@
 
 mod ask;
 mod bench;
+mod flows;
 mod table;
 mod traffic;
 
@@ -49,7 +50,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         (None, Some(Command::Sql(arguments))) => ask::sql(&cli.data, &arguments),
         (None, Some(Command::Rib(arguments))) => ask::rib(&cli.data, arguments),
         (None, Some(Command::Status(arguments))) => ask::status(&cli.data, &arguments),
-        (None, Some(Command::Flows(arguments))) => ask::flows(&cli.data, &arguments),
+        (None, Some(Command::Flows(arguments))) => flows::run(&cli.data, &arguments),
         (None, Some(Command::Passwd(arguments))) => passwd(&cli.data, &arguments),
         (None, Some(Command::Store(arguments))) => store(load()?, &cli.data, &arguments),
         (None, Some(Command::Ca(arguments))) => authority(&inventory, &arguments),

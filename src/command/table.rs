@@ -2,6 +2,11 @@
 
 use serde_json::Value;
 
+/// Colours of a terminal: what is bad, what somebody should look at, and as before.
+pub const BAD: &str = "\x1b[31m";
+pub const WARNING: &str = "\x1b[33m";
+pub const PLAIN: &str = "\x1b[0m";
+
 /// Prints rows under a heading; numbers to the right, text to the left.
 pub fn print(heading: &[&str], rows: &[Vec<String>]) {
     let mut widths: Vec<usize> = heading.iter().map(|text| text.chars().count()).collect();

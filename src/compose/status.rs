@@ -1,15 +1,18 @@
 //! What the actors report, in the words of the page.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use benocs_collector as collector;
+use benocs_collector::decode::ExporterStatus;
 use benocs_model::names::NameStats;
 use benocs_runtime::Outbox;
 use benocs_store::{StoreReader, Table};
 use benocs_web::status::{BgpPeer, Exporter, Feed, Health, Resolver, SnmpTarget, Status, Store};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::board::Board;
@@ -17,14 +20,29 @@ use crate::when;
 
 /// The collector is asked this often.
 const EVERY: Duration = Duration::from_secs(1);
-/// An exporter that sent nothing for so long is worth a look.
-const SILENT_MS: i64 = 120_000;
-
-/// The collector's last answer, and the record counts of the one before, for rates.
+/// The collector's last answer, and the one before, for rates.
 #[derive(Clone, Default)]
 pub struct Exporters {
-    now: Arc<ArcSwap<Option<collector::Status>>>,
-    before: Arc<ArcSwap<Option<collector::Status>>>,
+    seen: Arc<ArcSwap<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    now: Option<Arc<Look>>,
+    before: Option<Arc<Look>>,
+}
+
+struct Look {
+    at: Instant,
+    at_ms: i64,
+    status: collector::Status,
+}
+
+/// A second.
+#[derive(Clone, Copy, Serialize)]
+struct Rates {
+    records_per_s: Option<f64>,
+    datagrams_per_s: Option<f64>,
 }
 
 impl Exporters {
@@ -41,8 +59,9 @@ impl Exporters {
                     return;
                 }
                 if let Ok(status) = status.await {
-                    keep.before.store(keep.now.load_full());
-                    keep.now.store(Arc::new(Some(status)));
+                    let look = Look { at: Instant::now(), at_ms: when::now_ms(), status };
+                    let before = keep.seen.load().now.clone();
+                    keep.seen.store(Arc::new(Seen { now: Some(Arc::new(look)), before }));
                 }
             }
         });
@@ -50,23 +69,50 @@ impl Exporters {
     }
 
     fn rows(&self) -> Vec<Exporter> {
-        let (now, before) = (self.now.load(), self.before.load());
-        let Some(now) = &**now else { return Vec::new() };
-        let before = (**before).as_ref();
-        now.exporters
-            .iter()
-            .map(|exporter| {
-                let earlier = before.and_then(|before| before.exporters.iter().find(|old| old.id == exporter.id));
-                row(exporter, earlier.map(|old| exporter.records.saturating_sub(old.records) as f64))
-            })
-            .collect()
+        self.rated().map_or_else(Vec::new, |(look, rates)| {
+            look.status.exporters.iter().zip(rates).map(|(exporter, rates)| row(exporter, rates)).collect()
+        })
+    }
+
+    /// The last answer, with the rates of its exporters.
+    fn rated(&self) -> Option<(Arc<Look>, Vec<Rates>)> {
+        let seen = self.seen.load();
+        let now = seen.now.clone()?;
+        let before = seen.before.as_ref();
+        let seconds = before.map_or(1.0, |before| now.at.duration_since(before.at).as_secs_f64().max(0.1));
+        let earlier: HashMap<u32, &ExporterStatus> = before
+            .map(|before| before.status.exporters.iter().map(|exporter| (exporter.id, exporter)).collect())
+            .unwrap_or_default();
+        let rates = |exporter: &ExporterStatus| {
+            let old = earlier.get(&exporter.id);
+            let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+            Rates {
+                records_per_s: old.map(|old| rate(exporter.records, old.records)),
+                datagrams_per_s: old.map(|old| rate(exporter.datagrams, old.datagrams)),
+            }
+        };
+        let rates = now.status.exporters.iter().map(rates).collect();
+        Some((now, rates))
     }
 }
 
-fn row(exporter: &collector::decode::ExporterStatus, records_per_s: Option<f64>) -> Exporter {
-    let silent = exporter.last_seen_ms.is_some_and(|last| when::now_ms() - last > SILENT_MS);
-    let (health, problem) = if silent {
-        (Health::Bad, "nothing came for two minutes: is the export configured, and does a firewall drop it?".to_owned())
+/// How an exporter does, and what to do.
+fn judge(exporter: &ExporterStatus) -> (Health, String) {
+    let lost = |causes: &[&str]| causes.iter().filter_map(|cause| exporter.errors.get(cause)).sum::<u64>();
+    if exporter.silent {
+        let minutes = exporter.last_seen_ms.map_or(0, |last| (when::now_ms() - last) / 60_000);
+        (Health::Bad, format!("silent for {minutes} min: is it up, is its export configured, does a firewall drop it?"))
+    } else if exporter.last_seen_ms.is_none() {
+        (Health::Attention, "nothing came yet: point its export at this machine, from this address".to_owned())
+    } else if lost(&["rate_limited"]) > 0 {
+        let count = lost(&["rate_limited"]);
+        (Health::Attention, format!("{count} datagrams were beyond collector.rate_max: sample more, or raise it"))
+    } else if lost(&["mailbox", "log_full"]) > 0 {
+        let count = lost(&["mailbox", "log_full"]);
+        (
+            Health::Attention,
+            format!("{count} of its records found the log busy or full: is storage behind, or the disk slow?"),
+        )
     } else if exporter.pending > 0 {
         (Health::Attention, "data waits for its template: set a shorter template refresh on the router".to_owned())
     } else if exporter.sequence.lost > 0 {
@@ -79,7 +125,11 @@ fn row(exporter: &collector::decode::ExporterStatus, records_per_s: Option<f64>)
         (Health::Attention, "its sampling is unknown and counted as 1:1: set [[exporter]] sampling".to_owned())
     } else {
         (Health::Good, String::new())
-    };
+    }
+}
+
+fn row(exporter: &ExporterStatus, rates: Rates) -> Exporter {
+    let (health, problem) = judge(exporter);
     let versions: Vec<String> = exporter
         .versions
         .iter()
@@ -91,8 +141,11 @@ fn row(exporter: &collector::decode::ExporterStatus, records_per_s: Option<f64>)
         protocol: versions.join(" "),
         records: exporter.records,
         datagrams: exporter.datagrams,
-        records_per_s,
+        records_per_s: rates.records_per_s,
+        datagrams_per_s: rates.datagrams_per_s,
         lost: exporter.sequence.lost,
+        dropped: exporter.errors.iter().map(|(cause, count)| ((*cause).to_owned(), *count)).collect(),
+        silent: exporter.silent,
         templates: exporter.templates as u64,
         waiting: exporter.pending as u64,
         sampling: exporter.sampling.as_ref().map(|sampling| f64::from(sampling.den) / f64::from(sampling.num.max(1))),
@@ -103,12 +156,33 @@ fn row(exporter: &collector::decode::ExporterStatus, records_per_s: Option<f64>)
     }
 }
 
-/// `benocs flows`: every exporter with all that is known of it.
+/// `benocs flows`: every exporter with all that is known of it, and what was lost before it had a name.
 pub fn flows(exporters: &Exporters) -> Value {
-    match &**exporters.now.load() {
-        Some(status) => serde_json::to_value(&status.exporters).unwrap_or(Value::Null),
-        None => Value::Array(Vec::new()),
+    #[derive(Serialize)]
+    struct Flows<'a> {
+        now_ms: i64,
+        #[serde(flatten)]
+        collector: &'a collector::Status,
     }
+    #[derive(Serialize)]
+    struct Judged {
+        #[serde(flatten)]
+        rates: Rates,
+        health: Health,
+        problem: String,
+    }
+    let Some((look, rates)) = exporters.rated() else { return json!({ "now_ms": when::now_ms(), "exporters": [] }) };
+    let flows = Flows { now_ms: look.at_ms, collector: &look.status };
+    let mut value = serde_json::to_value(flows).unwrap_or(Value::Null);
+    let Some(shown) = value["exporters"].as_array_mut() else { return value };
+    for ((shown, exporter), rates) in shown.iter_mut().zip(&look.status.exporters).zip(rates) {
+        let (health, problem) = judge(exporter);
+        let judged = serde_json::to_value(Judged { rates, health, problem });
+        if let (Some(shown), Ok(Value::Object(judged))) = (shown.as_object_mut(), judged) {
+            shown.extend(judged);
+        }
+    }
+    value
 }
 
 /// Who reports.
@@ -164,11 +238,13 @@ impl Sources {
     fn fill_flows(&self, status: &mut Status) {
         status.exporters = self.exporters.rows();
         let rate: f64 = status.exporters.iter().filter_map(|exporter| exporter.records_per_s).sum();
+        let silent = status.exporters.iter().filter(|exporter| exporter.silent).count();
+        let silent = if silent > 0 { format!(", {silent} silent") } else { String::new() };
         status.feeds.push(feed(
             "flows",
             "Flows",
             worst(status.exporters.iter().map(|exporter| exporter.health)),
-            format!("{rate:.0} records/s of {} exporters", status.exporters.len()),
+            format!("{rate:.0} records/s of {} exporters{silent}", status.exporters.len()),
             "no router exports yet: point one at UDP port 2055 of this machine",
             status.exporters.iter().filter_map(|exporter| exporter.last_ms).max(),
         ));
@@ -180,7 +256,7 @@ impl Sources {
         let rows: u64 = flows.iter().map(|file| file.rows).sum();
         let files = snapshot.files.len() as u64;
         status.newest_ms = reader.newest_ms();
-        let log_octets = (**self.exporters.now.load()).as_ref().map_or(0, |status| status.log.octets);
+        let log_octets = self.exporters.seen.load().now.as_ref().map_or(0, |look| look.status.log.octets);
         let lag = status.newest_ms.map_or(0, |newest| when::now_ms() - newest);
         status.store = Some(Store {
             rows,

@@ -9,3 +9,4 @@ mod lab;
 mod process;
 mod simulated;
 mod tidy;
+mod transport;

@@ -84,7 +84,7 @@ impl Ports {
         }
     }
 
-    fn sets(&self) -> Vec<String> {
+    pub fn sets(&self) -> Vec<String> {
         [
             ("collector.listen", self.collector),
             ("sflow.listen", self.sflow),

@@ -63,8 +63,13 @@ pub struct Exporter {
     pub records: u64,
     pub datagrams: u64,
     pub records_per_s: Option<f64>,
+    pub datagrams_per_s: Option<f64>,
     /// Datagrams or records that its sequence numbers miss.
     pub lost: u64,
+    /// What was received of it and is no row, by cause.
+    pub dropped: std::collections::BTreeMap<String, u64>,
+    /// It sent regularly, and does not any more.
+    pub silent: bool,
     pub templates: u64,
     /// Sets that wait for a template.
     pub waiting: u64,

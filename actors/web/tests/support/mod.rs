@@ -361,6 +361,7 @@ pub fn status() -> Value {
         last_ms: Some(now - 900),
         health,
         problem: problem.to_owned(),
+        ..Exporter::default()
     };
     let peer = |name: &str, address: &str, up: bool| BgpPeer {
         name: name.to_owned(),
