@@ -6,6 +6,7 @@
 pub mod bgp;
 pub mod dns;
 pub mod dnstap;
+pub mod element;
 pub mod error;
 pub mod framestream;
 pub mod ipfix;
