@@ -14,3 +14,4 @@ pub mod netflow5;
 pub mod netflow9;
 pub mod packet;
 pub mod sflow;
+pub mod structured;

@@ -3,6 +3,10 @@
 //! | version u32 = 5 | agent address: type u32, 4 or 16 octets | sub-agent u32 | sequence u32 |
 //! | uptime u32 ms | samples u32 | samples: format u32, length u32, body |
 //! format: enterprise (20 bits), number (12 bits). Everything is XDR: units of four octets.
+//!
+//! Versions 2 and 4 have no sub-agent and no lengths; what differs in them is in [`old`].
+
+mod old;
 
 use nom::Parser;
 use nom::bytes::complete::take;
@@ -14,6 +18,8 @@ pub const VERSION: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
+    /// 2, 4 or 5.
+    pub version: u32,
     /// Mapped into IPv6 where it is IPv4; zeros where the agent does not know its own.
     pub agent: [u8; 16],
     pub sub_agent: u32,
@@ -25,19 +31,29 @@ pub struct Datagram<'a> {
 
 impl<'a> Datagram<'a> {
     pub fn samples(&self) -> Samples<'a> {
-        Samples { whole: self.samples, rest: self.samples, left: self.sample_count }
+        Samples {
+            whole: self.samples,
+            rest: self.samples,
+            left: self.sample_count,
+            version: self.version,
+            failed: None,
+        }
     }
 }
 
 pub fn parse(input: &[u8]) -> Result<Datagram<'_>, WireError> {
     let (rest, version) = located(input, "sflow version", be_u32(input))?;
-    if version != VERSION {
+    if !matches!(version, 2 | 4 | VERSION) {
         return Err(WireError { offset: 0, reading: "sflow version", why: Why::Value(version) });
     }
     let (rest, agent) = address(input, rest)?;
-    let (samples, (sub_agent, sequence, uptime_ms, sample_count)) =
-        located(input, "sflow header", (be_u32, be_u32, be_u32, be_u32).parse(rest))?;
-    Ok(Datagram { agent, sub_agent, sequence, uptime_ms, sample_count, samples })
+    let (rest, sub_agent) = match version {
+        VERSION => located(input, "sflow header", be_u32(rest))?,
+        _ => (rest, 0),
+    };
+    let (samples, (sequence, uptime_ms, sample_count)) =
+        located(input, "sflow header", (be_u32, be_u32, be_u32).parse(rest))?;
+    Ok(Datagram { version, agent, sub_agent, sequence, uptime_ms, sample_count, samples })
 }
 
 /// Section 5.3, `address`: type 0 is unknown, 1 IPv4, 2 IPv6.
@@ -71,6 +87,9 @@ pub struct Samples<'a> {
     whole: &'a [u8],
     rest: &'a [u8],
     left: u32,
+    version: u32,
+    /// Why nothing can follow the sample that was given last.
+    failed: Option<WireError>,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +109,9 @@ impl<'a> Iterator for Samples<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
+        if self.version != VERSION {
+            return Some(old::sample(self));
+        }
         let (format, body) = match framed(self.whole, &mut self.rest, "sflow sample") {
             Ok(sample) => sample,
             Err(error) => {
@@ -216,11 +238,16 @@ pub struct CounterSample<'a> {
     pub source_index: u32,
     pub count: u32,
     records: &'a [u8],
+    /// Generic interface counters without a frame, of versions before 5.
+    generic: Option<&'a [u8]>,
 }
 
 impl CounterSample<'_> {
     /// The generic interface counters, where the sample has them.
     pub fn interface(&self) -> Option<InterfaceCounters> {
+        if let Some(generic) = self.generic {
+            return interface_counters(generic).ok();
+        }
         let mut rest = self.records;
         for _ in 0..self.count {
             let (format, body) = framed(self.records, &mut rest, "sflow counters").ok()?;
@@ -236,7 +263,7 @@ fn counter_sample(body: &[u8], expanded: bool) -> Result<CounterSample<'_>, Wire
     let (rest, sequence) = located(body, "sflow counter sample", be_u32(body))?;
     let (rest, (source_type, source_index)) = source_id(body, rest, expanded)?;
     let (records, count) = located(body, "sflow counter sample", be_u32(rest))?;
-    Ok(CounterSample { sequence, source_type, source_index, count, records })
+    Ok(CounterSample { sequence, source_type, source_index, count, records, generic: None })
 }
 
 /// Structure `if_counters` (counter_data; enterprise 0, format 1), as RFC 2233 means them.
@@ -286,11 +313,21 @@ pub struct Records<'a> {
     whole: &'a [u8],
     rest: &'a [u8],
     left: u32,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Each with its length.
+    Framed,
+    /// Versions 2 and 4: the packet, then the extended data, one behind the other.
+    Packet(u32),
+    Extended(u32),
 }
 
 fn records<'a>(whole: &'a [u8], input: &'a [u8]) -> Result<Records<'a>, WireError> {
     let (rest, left) = located(whole, "sflow record count", be_u32(input))?;
-    Ok(Records { whole, rest, left })
+    Ok(Records { whole, rest, left, form: Form::Framed })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -320,6 +357,9 @@ impl<'a> Iterator for Records<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
+        if self.form != Form::Framed {
+            return Some(old::record(self));
+        }
         let (format, body) = match framed(self.whole, &mut self.rest, "sflow record") {
             Ok(record) => record,
             Err(error) => {
@@ -391,14 +431,19 @@ pub struct SampledIp {
 }
 
 fn sampled_ip(body: &[u8], v6: bool) -> Result<SampledIp, WireError> {
+    take_sampled_ip(body, body, v6).map(|(_, ip)| ip)
+}
+
+fn take_sampled_ip<'a>(whole: &'a [u8], input: &'a [u8], v6: bool) -> Result<(&'a [u8], SampledIp), WireError> {
     let octets = if v6 { 16usize } else { 4 };
-    let (_, (length, protocol, src, dst, src_port, dst_port, tcp_flags, tos)) = located(
-        body,
+    let (rest, (length, protocol, src, dst, src_port, dst_port, tcp_flags, tos)) = located(
+        whole,
         "sflow sampled ip",
-        (be_u32, be_u32, take(octets), take(octets), be_u32, be_u32, be_u32, be_u32).parse(body),
+        (be_u32, be_u32, take(octets), take(octets), be_u32, be_u32, be_u32, be_u32).parse(input),
     )?;
     let address = |octets: &[u8]| if v6 { octets.first_chunk().copied().unwrap_or_default() } else { mapped(octets) };
-    Ok(SampledIp { v6, length, protocol, src: address(src), dst: address(dst), src_port, dst_port, tcp_flags, tos })
+    let (src, dst) = (address(src), address(dst));
+    Ok((rest, SampledIp { v6, length, protocol, src, dst, src_port, dst_port, tcp_flags, tos }))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -408,9 +453,13 @@ pub struct Switch {
 }
 
 fn switch(body: &[u8]) -> Result<Switch, WireError> {
-    let (_, (src_vlan, _, dst_vlan, _)) =
-        located(body, "sflow extended switch", (be_u32, be_u32, be_u32, be_u32).parse(body))?;
-    Ok(Switch { src_vlan, dst_vlan })
+    take_switch(body, body).map(|(_, switch)| switch)
+}
+
+fn take_switch<'a>(whole: &'a [u8], input: &'a [u8]) -> Result<(&'a [u8], Switch), WireError> {
+    let (rest, (src_vlan, _, dst_vlan, _)) =
+        located(whole, "sflow extended switch", (be_u32, be_u32, be_u32, be_u32).parse(input))?;
+    Ok((rest, Switch { src_vlan, dst_vlan }))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -421,14 +470,19 @@ pub struct Router {
 }
 
 fn router(body: &[u8]) -> Result<Router, WireError> {
-    let (rest, next_hop) = address(body, body)?;
-    let (_, (src_mask, dst_mask)) = located(body, "sflow extended router", (be_u32, be_u32).parse(rest))?;
-    Ok(Router { next_hop, src_mask, dst_mask })
+    take_router(body, body).map(|(_, router)| router)
+}
+
+fn take_router<'a>(whole: &'a [u8], input: &'a [u8]) -> Result<(&'a [u8], Router), WireError> {
+    let (rest, next_hop) = address(whole, input)?;
+    let (rest, (src_mask, dst_mask)) = located(whole, "sflow extended router", (be_u32, be_u32).parse(rest))?;
+    Ok((rest, Router { next_hop, src_mask, dst_mask }))
 }
 
 /// Structure `extended_gateway`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gateway<'a> {
+    /// Zeros where the record does not say it.
     pub next_hop: [u8; 16],
     /// The router's own.
     pub own_as: u32,
@@ -444,23 +498,32 @@ pub struct Gateway<'a> {
 }
 
 fn gateway(body: &[u8]) -> Result<Gateway<'_>, WireError> {
-    let reading = "sflow extended gateway";
     let (rest, next_hop) = address(body, body)?;
+    take_gateway(body, rest, next_hop).map(|(_, gateway)| gateway)
+}
+
+/// From the own AS on.
+fn take_gateway<'a>(
+    whole: &'a [u8],
+    input: &'a [u8],
+    next_hop: [u8; 16],
+) -> Result<(&'a [u8], Gateway<'a>), WireError> {
+    let reading = "sflow extended gateway";
     let (mut rest, (own_as, src_as, src_peer_as, segments)) =
-        located(body, reading, (be_u32, be_u32, be_u32, be_u32).parse(rest))?;
+        located(whole, reading, (be_u32, be_u32, be_u32, be_u32).parse(input))?;
     let (mut dst_as, mut dst_peer_as) = (None, None);
     for _ in 0..segments {
-        let (after, (_, count)) = located(body, reading, (be_u32, be_u32).parse(rest))?;
-        let (after, path) = located(body, reading, take((count as usize).saturating_mul(4))(after))?;
+        let (after, (_, count)) = located(whole, reading, (be_u32, be_u32).parse(rest))?;
+        let (after, path) = located(whole, reading, take((count as usize).saturating_mul(4))(after))?;
         rest = after;
         let (path, _) = path.as_chunks::<4>();
         dst_peer_as = dst_peer_as.or_else(|| path.first().map(|number| u32::from_be_bytes(*number)));
         dst_as = path.last().map(|number| u32::from_be_bytes(*number)).or(dst_as);
     }
-    let (rest, count) = located(body, reading, be_u32(rest))?;
-    let (rest, communities) = located(body, reading, take((count as usize).saturating_mul(4))(rest))?;
-    let (_, local_pref) = located(body, reading, be_u32(rest))?;
-    Ok(Gateway { next_hop, own_as, src_as, src_peer_as, dst_as, dst_peer_as, communities, local_pref })
+    let (rest, count) = located(whole, reading, be_u32(rest))?;
+    let (rest, communities) = located(whole, reading, take((count as usize).saturating_mul(4))(rest))?;
+    let (rest, local_pref) = located(whole, reading, be_u32(rest))?;
+    Ok((rest, Gateway { next_hop, own_as, src_as, src_peer_as, dst_as, dst_peer_as, communities, local_pref }))
 }
 
 fn mpls(body: &[u8]) -> Result<Record<'_>, WireError> {
