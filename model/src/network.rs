@@ -104,6 +104,46 @@ impl Network {
     }
 }
 
+codes! {
+    /// What an exporter gave a name to.
+    LabelKind { Interface = 1 "interface", Vrf = 2 "vrf", Application = 3 "application" }
+}
+
+/// A name that an exporter gave to a number of its own, in options records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    pub exporter: Address,
+    /// [`LabelKind`] by code.
+    pub kind: u8,
+    /// ifIndex, VRF id, or application id as in the flow row.
+    pub number: u64,
+    pub name: String,
+    /// Empty where there is none.
+    pub description: String,
+}
+
+/// Sorted by exporter, kind and number.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Labels {
+    pub generation: u64,
+    pub rows: Vec<Label>,
+}
+
+impl Labels {
+    pub fn find(&self, exporter: Address, kind: LabelKind, number: u64) -> Option<&Label> {
+        let key = (exporter, kind as u8, number);
+        let at = self.rows.binary_search_by_key(&key, |row| (row.exporter, row.kind, row.number)).ok()?;
+        self.rows.get(at)
+    }
+
+    /// Of one exporter, of one kind.
+    pub fn of(&self, exporter: Address, kind: LabelKind) -> &[Label] {
+        let from = self.rows.partition_point(|row| (row.exporter, row.kind) < (exporter, kind as u8));
+        let rows = &self.rows[from..];
+        &rows[..rows.partition_point(|row| (row.exporter, row.kind) == (exporter, kind as u8))]
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     pub id: u32,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-use crate::network::{Exporters, Interfaces, Network, Services};
+use crate::network::{Exporters, Interfaces, Labels, Network, Services};
 use crate::route::PathEntry;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub enum TableUpdate {
     Paths(Vec<PathEntry>),
     /// AS names; additions and changes. Owner: configuration.
     AsNames(Arc<Vec<(u32, String)>>),
+    /// Owner: netflow00.
+    Labels(Arc<Labels>),
 }
 
 /// Published replicas of the small tables.
@@ -38,6 +40,7 @@ pub struct Tables {
     pub interfaces: ArcSwap<Interfaces>,
     pub network: ArcSwap<Network>,
     pub services: ArcSwap<Services>,
+    pub labels: ArcSwap<Labels>,
     /// Names of autonomous systems by number.
     pub as_names: ArcSwap<HashMap<u32, Arc<str>>>,
 }
@@ -59,6 +62,7 @@ impl Tables {
             TableUpdate::Interfaces(table) => publish!(self.interfaces, table),
             TableUpdate::Network(table) => publish!(self.network, table),
             TableUpdate::Services(table) => publish!(self.services, table),
+            TableUpdate::Labels(table) => publish!(self.labels, table),
             TableUpdate::Paths(_) => true,
             TableUpdate::AsNames(names) => {
                 let mut table = HashMap::clone(&self.as_names.load());

@@ -148,7 +148,9 @@ impl Links {
             let _ = collector.send_blocking(collector::Message::Rewind { seq });
         });
         let own = tables.clone();
-        let tables = client.tables(move || vec![TableUpdate::Exporters(own.exporters.load_full())]);
+        let tables = client.tables(move || {
+            vec![TableUpdate::Exporters(own.exporters.load_full()), TableUpdate::Labels(own.labels.load_full())]
+        });
         Ok(FlowLink { flows, tables, client, log })
     }
 

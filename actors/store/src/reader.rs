@@ -166,6 +166,10 @@ impl StoreReader {
                 };
                 services.rows.iter().filter_map(text).collect()
             }
+            Source::Label(kind, _) => {
+                let rows = &tables.labels.load().rows;
+                rows.iter().filter(|row| row.kind == kind as u8).map(|row| row.name.clone()).collect()
+            }
             Source::Router(_) => tables.network.load().routers.iter().map(|router| router.name.clone()).collect(),
             Source::Exporter => tables.exporters.load().rows.iter().map(|row| row.address.to_string()).collect(),
             Source::AsName(_) => self.inner.names.as_names.read().values().map(|name| name.to_string()).collect(),

@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use benocs_model::address::{Address, Prefix};
 use benocs_model::flow::{self, Column, quality};
-use benocs_model::network::{Interfaces, Services};
+use benocs_model::network::{Interfaces, LabelKind, Labels, Services};
 use benocs_model::question::dimension::{Dimension, Kind, Port, PortField, ServiceField, Source, packet_size_bucket};
 use benocs_model::question::filter::Datum;
 use benocs_model::tables::Tables;
@@ -47,6 +47,7 @@ pub(crate) struct Lookup {
     by_index: HashMap<(Address, u32), usize, RandomState>,
     routers: HashMap<u32, Arc<str>, RandomState>,
     router_of: std::collections::HashMap<Address, u32>,
+    labels: Arc<Labels>,
     services: Arc<Services>,
     service_by_id: HashMap<u32, usize, RandomState>,
     names: Arc<Names>,
@@ -67,12 +68,13 @@ impl Lookup {
             by_index: HashMap::default(),
             routers: HashMap::default(),
             router_of: Default::default(),
+            labels: tables.labels.load_full(),
             services: tables.services.load_full(),
             service_by_id: HashMap::default(),
             names: names.clone(),
         };
         let ports = any(|source| matches!(source, Source::Port(..)));
-        if ports || any(|source| matches!(source, Source::Exporter | Source::ExporterName)) {
+        if ports || any(|source| matches!(source, Source::Exporter | Source::ExporterName | Source::Label(..))) {
             let text = |name: &Option<String>| name.as_deref().map(Arc::from);
             let rows = &tables.exporters.load().rows;
             lookup.exporters.extend(rows.iter().map(|row| (row.id, (row.address, text(&row.name)))));
@@ -123,9 +125,9 @@ impl Lookup {
             Base::Port(exporter, if_index) => {
                 self.exporters.get(&exporter).and_then(|(address, _)| self.by_index.get(&(*address, if_index)))
             }
-            Base::Hash(_) => None,
+            Base::Hash(_) | Base::Label(..) => None,
         };
-        let Some(row) = index.map(|index| &self.interfaces.rows[*index]) else { return Found::Null };
+        let Some(row) = index.map(|index| &self.interfaces.rows[*index]) else { return self.port_label(base, field) };
         match field {
             PortField::Name => Self::text(&row.name),
             PortField::Description => Self::text(&row.description),
@@ -133,6 +135,22 @@ impl Lookup {
             PortField::Connectivity => Found::Number(u64::from(row.connectivity)),
             PortField::Provider => row.provider.as_deref().map_or(Found::Null, Self::text),
         }
+    }
+
+    /// An interface that no table has is what its exporter says in options.
+    fn port_label(&self, base: Base, field: PortField) -> Found {
+        let Base::Port(exporter, if_index) = base else { return Found::Null };
+        match (self.label(exporter, LabelKind::Interface, if_index.into()), field) {
+            (Some((name, _)), PortField::Name) => Self::text(name),
+            (Some((_, description)), PortField::Description) => Self::text(description),
+            _ => Found::Null,
+        }
+    }
+
+    /// Name and description.
+    fn label(&self, exporter: u32, kind: LabelKind, number: u64) -> Option<(&str, &str)> {
+        let (address, _) = self.exporters.get(&exporter)?;
+        self.labels.find(*address, kind, number).map(|label| (label.name.as_str(), label.description.as_str()))
     }
 
     fn find(&self, source: Source, base: Base) -> Found {
@@ -158,6 +176,16 @@ impl Lookup {
                     ServiceField::Category => row.category.as_deref().map_or(Found::Null, Self::text),
                 }
             }
+            (Source::Label(kind, _), Base::Label(exporter, number)) => {
+                match self.label(exporter, kind, number).map(|(name, _)| name).filter(|name| !name.is_empty()) {
+                    Some(name) => Self::text(name),
+                    // RFC 6759 4.1: engine and selector.
+                    None if kind == LabelKind::Application => {
+                        Self::text(&format!("{}:{}", number >> 56, number & (u64::MAX >> 8)))
+                    }
+                    None => Self::text(&format!("{} {number}", kind.text())),
+                }
+            }
             (Source::AsName(_), Base::Id(0)) => Found::Null,
             (Source::AsName(_), Base::Id(asn)) => match self.names.as_names.read().get(&asn) {
                 Some(name) => Found::Cell(Cell::Text(name.clone())),
@@ -181,6 +209,8 @@ enum Base {
     Hash(u64),
     /// (exporter id, ifIndex)
     Port(u32, u32),
+    /// (exporter id, VRF or application id)
+    Label(u32, u64),
 }
 
 /// A column of any unsigned width.
@@ -344,6 +374,17 @@ impl Coder {
                     out.push(code);
                 }
             }
+            Source::Label(_, column) => {
+                let (exporters, labelled) = (numbers(Column::ExporterId), numbers(column));
+                let mut last = (None, NULL);
+                for row in 0..rows {
+                    let base = exporters.get_u32(row).zip(labelled.get(row)).map(|(e, n)| Base::Label(e, n));
+                    if base != last.0 || row == 0 {
+                        last = (base, self.named(base));
+                    }
+                    out.push(last.1);
+                }
+            }
             Source::Port(Port::Egress, _) => self.ids(&numbers(Column::EgressIfId), rows, out),
             Source::Port(side, _) => {
                 let (id, index) =
@@ -456,5 +497,89 @@ impl Coder {
             return None;
         }
         Some(other.cells.iter().map(|cell| self.intern(cell.clone())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{UInt32Array, UInt64Array};
+    use arrow::datatypes::{Field, Schema};
+    use benocs_model::network::{Exporter, Exporters, Interface, Label};
+    use benocs_model::question::dimension::by_name;
+
+    use super::*;
+
+    /// Exporters 1 and 2; exporter 1 calls interface 7, VRF 3 and application 3:80 by names.
+    fn tables() -> Tables {
+        let exporter = |id: u32| Exporter { id, address: Address::from_v4([192, 0, 2, id as u8]), name: None };
+        let label = |kind: LabelKind, number, name: &str| Label {
+            exporter: exporter(1).address,
+            kind: kind as u8,
+            number,
+            name: name.to_owned(),
+            description: format!("{name}, described"),
+        };
+        let known = Interface {
+            id: 50,
+            exporter: exporter(1).address,
+            if_index: 8,
+            name: "et-0/0/8".to_owned(),
+            description: String::new(),
+            speed: 0,
+            connectivity: 0,
+            boundary: 0,
+            provider: None,
+            remote_as: None,
+            addresses: Vec::new(),
+            valid_from: 0,
+            valid_to: None,
+        };
+        let mut rows = vec![
+            label(LabelKind::Interface, 7, "Gi0/7"),
+            label(LabelKind::Interface, 8, "as the exporter says"),
+            label(LabelKind::Vrf, 3, "red"),
+            label(LabelKind::Application, 3 << 56 | 80, "http"),
+        ];
+        rows.sort_unstable_by_key(|row| (row.exporter, row.kind, row.number));
+        let tables = Tables::default();
+        tables.exporters.store(Arc::new(Exporters { generation: 1, rows: vec![exporter(1), exporter(2)] }));
+        tables.interfaces.store(Arc::new(Interfaces { generation: 1, rows: vec![known] }));
+        tables.labels.store(Arc::new(Labels { generation: 1, rows }));
+        tables
+    }
+
+    fn shown(name: &str, column: Column, exporters: &[u32], numbers: Vec<Option<u64>>) -> Vec<Value> {
+        let dimension = by_name(name).unwrap();
+        let lookup = Lookup::new(&tables(), &Arc::default(), std::iter::once(dimension));
+        let numbers: ArrayRef = match column.data_type() {
+            DataType::UInt32 => Arc::new(numbers.into_iter().map(|n| n.map(|n| n as u32)).collect::<UInt32Array>()),
+            _ => Arc::new(UInt64Array::from(numbers)),
+        };
+        let fields = vec![Column::ExporterId.field(), Field::new(column.name(), column.data_type(), true)];
+        let exporters = Arc::new(UInt32Array::from(exporters.to_vec()));
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![exporters, numbers]).unwrap();
+        let (mut coder, mut codes) = (Coder::new(dimension, Arc::new(lookup)), Vec::new());
+        coder.codes(&batch, &mut codes);
+        codes.into_iter().map(|code| coder.value(code)).collect()
+    }
+
+    #[test]
+    fn what_exporters_call_their_numbers_is_shown() {
+        let http = Some(3 << 56 | 80);
+        let applications = shown("application", Column::ApplicationId, &[1, 1, 2, 1], vec![http, Some(5), http, None]);
+        assert_eq!(applications, [Value::from("http"), "0:5".into(), "3:80".into(), Value::Null]);
+        for (name, column) in [("vrf_name", Column::InVrf), ("out_vrf_name", Column::OutVrf)] {
+            let vrfs = shown(name, column, &[1, 2, 9], vec![Some(3); 3]);
+            assert_eq!(vrfs, [Value::from("red"), "vrf 3".into(), "vrf 3".into()]);
+        }
+    }
+
+    #[test]
+    fn interfaces_that_no_table_has_are_what_the_exporter_says() {
+        let of = |name| shown(name, Column::InIf, &[1, 1, 1, 2], vec![Some(7), Some(8), Some(9), Some(7)]);
+        assert_eq!(of("in_if_name"), [Value::from("Gi0/7"), "et-0/0/8".into(), Value::Null, Value::Null]);
+        let described = [Value::from("Gi0/7, described"), Value::Null, Value::Null, Value::Null];
+        assert_eq!(of("in_if_description"), described);
+        assert_eq!(of("in_if_boundary")[0], Value::Null);
     }
 }

@@ -110,6 +110,7 @@ impl TableLog {
             TableUpdate::Interfaces(table) => restore!(self.tables.interfaces, table),
             TableUpdate::Network(table) => restore!(self.tables.network, table),
             TableUpdate::Services(table) => restore!(self.tables.services, table),
+            TableUpdate::Labels(table) => restore!(self.tables.labels, table),
             TableUpdate::Paths(_) | TableUpdate::AsNames(_) => {}
         }
     }
@@ -163,6 +164,7 @@ impl TableLog {
             TableUpdate::Interfaces(self.tables.interfaces.load_full()),
             TableUpdate::Network(self.tables.network.load_full()),
             TableUpdate::Services(self.tables.services.load_full()),
+            TableUpdate::Labels(self.tables.labels.load_full()),
             TableUpdate::Paths(self.paths.values().cloned().collect()),
             TableUpdate::AsNames(Arc::new(self.as_names.iter().map(|(asn, name)| (*asn, name.clone())).collect())),
         ];

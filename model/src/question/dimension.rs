@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use crate::count;
 use crate::flow::{Column, Observation, SamplingSource, Tunnel, quality};
-use crate::network::{Boundary, Connectivity};
+use crate::network::{Boundary, Connectivity, LabelKind};
 use crate::question::DimensionInfo;
 use crate::rollup;
 use crate::route::Provenance;
@@ -83,6 +83,8 @@ pub enum Source {
     Router(Column),
     Port(Port, PortField),
     Service(ServiceField),
+    /// What the exporter calls the number.
+    Label(LabelKind, Column),
     AsName(Column),
     AsPath,
     Communities,
@@ -122,6 +124,7 @@ impl Dimension {
             Source::Port(Port::Out, _) => vec![Column::ExporterId, Column::OutIf, Column::OutIfId],
             Source::Port(Port::Egress, _) => vec![Column::EgressIfId],
             Source::Service(_) => vec![Column::ServiceId],
+            Source::Label(_, column) => vec![Column::ExporterId, column],
             Source::AsPath | Source::Communities => vec![Column::PathHash],
             Source::Sampling => vec![Column::SamplingNum, Column::SamplingDen],
             Source::PacketSize => vec![Column::Octets, Column::Packets],
@@ -349,10 +352,14 @@ fn build() -> Vec<Dimension> {
 
     add("src_vlan", "Source VLAN", Kind::Number, number(C::SrcVlan), none());
     add("dst_vlan", "Destination VLAN", Kind::Number, number(C::DstVlan), none());
+    let label = Source::Label;
     add("vrf", "Ingress VRF", Kind::Number, number(C::InVrf), none());
     add("out_vrf", "Egress VRF", Kind::Number, number(C::OutVrf), none());
+    add("vrf_name", "Ingress VRF name", Kind::Text, label(LabelKind::Vrf, C::InVrf), none());
+    add("out_vrf_name", "Egress VRF name", Kind::Text, label(LabelKind::Vrf, C::OutVrf), none());
     add("mpls_1", "Top MPLS label", Kind::Number, number(C::Mpls1), none());
     add("application_id", "Application id", Kind::Number, number(C::ApplicationId), none());
+    add("application", "Application", Kind::Text, label(LabelKind::Application, C::ApplicationId), none());
 
     add("bgp_next_hop", "BGP next hop", Kind::Address, Source::Address(C::BgpNextHop), none());
     add("record_next_hop", "Next hop as exported", Kind::Address, Source::Address(C::RecordNextHop), none());
