@@ -5,7 +5,7 @@
 //!                           '--copies--> [fan-out] --> other collectors        |
 //!   exporters --TCP, TLS--> [session thread] --rows--> [appender]              |
 //!   enricher, or the link to it (1)  <--FlowBatch, in order--  [forwarder] <---+
-//!   whoever replicates tables (1)    <--TableUpdate::Exporters--  [Collector]
+//!   whoever replicates tables (1)    <--TableUpdate::{Exporters, Labels}--  [Collector]
 //!   store, or the link to it (1)     --Commit--> [commits] --frees--> segment log
 //! ```
 //!
@@ -346,6 +346,7 @@ impl Running {
     /// What is due about once a second.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         self.keeper.publish(&self.shared);
+        self.keeper.publish_labels(&self.shared, socket::unix_ms());
         self.keeper.keep_domains(&self.shared, socket::unix_ms())?;
         self.log.settle()?;
         let mut exporters = self.shared.status();

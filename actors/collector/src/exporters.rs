@@ -26,6 +26,8 @@ const DOMAIN_TREE: &str = "templates";
 const ALIVE_KEY: &[u8] = b"alive";
 /// How often is noted that the collector is there.
 const ALIVE_MS: i64 = 30_000;
+/// Names that exporters give are published no more often than this: the table is large, and routers repeat it.
+const LABELS_MS: i64 = 10_000;
 
 pub(crate) struct Keeper {
     state: State,
@@ -37,6 +39,8 @@ pub(crate) struct Keeper {
     epoch: u64,
     kept: AtomicU64,
     published: AtomicU64,
+    labels_published: AtomicU64,
+    labels_ms: AtomicI64,
     tables: Outbox<Arc<TableUpdate>>,
 }
 
@@ -56,7 +60,22 @@ impl Keeper {
         anyhow::ensure!(known.len() == tree.len(), "the exporter table in the state directory cannot be read");
         let (kept, published) = (AtomicU64::new(0), AtomicU64::new(0));
         let (domains, alive_ms) = (state.tree(DOMAIN_TREE)?, AtomicI64::new(i64::MIN));
-        Ok((Self { state: state.clone(), tree, epochs, domains, alive_ms, epoch, kept, published, tables }, known))
+        let (labels_published, labels_ms) = (AtomicU64::new(0), AtomicI64::new(i64::MIN));
+        let state = state.clone();
+        let keeper = Self {
+            state,
+            tree,
+            epochs,
+            domains,
+            alive_ms,
+            epoch,
+            kept,
+            published,
+            labels_published,
+            labels_ms,
+            tables,
+        };
+        Ok((keeper, known))
     }
 
     /// Templates of the last start, where that ended not long ago: after a longer time exporters may have others.
@@ -112,6 +131,23 @@ impl Keeper {
     }
 }
 
+impl Keeper {
+    /// Offers the names that exporters gave, where they are others than the last time and that was a while ago.
+    pub(crate) fn publish_labels(&self, shared: &Shared, now_ms: i64) {
+        let generation = shared.labels_generation();
+        let soon = now_ms.saturating_sub(self.labels_ms.load(Ordering::Acquire)) < LABELS_MS;
+        if soon || self.labels_published.load(Ordering::Acquire) == generation {
+            return;
+        }
+        let mut table = shared.labels();
+        table.generation |= self.epoch << 32;
+        if self.tables.offer(Arc::new(TableUpdate::Labels(Arc::new(table)))).is_ok() {
+            self.labels_published.store(generation, Ordering::Release);
+            self.labels_ms.store(now_ms, Ordering::Release);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -129,8 +165,14 @@ mod tests {
         octets
     }
 
-    fn start(state: &State, sources: &[&str]) -> (Keeper, Arc<Shared>, async_channel::Receiver<Arc<TableUpdate>>) {
-        let (outbox, tables) = Outbox::channel(1);
+    type Started = (Keeper, Arc<Shared>, async_channel::Receiver<Arc<TableUpdate>>);
+
+    fn start(state: &State, sources: &[&str]) -> Started {
+        start_with(state, sources, 1)
+    }
+
+    fn start_with(state: &State, sources: &[&str], bound: usize) -> Started {
+        let (outbox, tables) = Outbox::channel(bound);
         let (keeper, known) = Keeper::load(state, outbox).unwrap();
         let shared = Arc::new(Shared::with_ids_from(Config::default(), known, first_id(3)));
         let mut decoder = Decoder::new(Config::default(), shared.clone());
@@ -203,6 +245,48 @@ mod tests {
             assert_eq!(sampling, known.then_some((1, 100)), "after {away_ms} ms");
             // The next one measures from here on, not from what this start noted.
             state.tree(EPOCH_TREE).unwrap().put(ALIVE_KEY, &NOW).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_of_options_are_published_seldom_and_with_growing_generations() {
+        const NOW: i64 = 1_750_000_000_000;
+        // Options template 256: scope ingressVRFID, VRFname of 3 octets.
+        let message = |vrf: u8, name: &[u8]| {
+            let template = [0u8, 3, 0, 18, 1, 0, 0, 2, 0, 1, 0, 234, 0, 1, 0, 236, 0, 3];
+            let mut octets = vec![0, 10, 0, 42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            octets.extend(template);
+            octets.extend([&[1, 0, 0, 8, vrf][..], name].concat());
+            octets
+        };
+        let state = State::temporary().unwrap();
+        let mut newest = 0;
+        for start in 0..2 {
+            let (keeper, shared, tables) = start_with(&state, &["192.0.2.1"], 8);
+            let mut decoder = Decoder::new(Config::default(), shared.clone());
+            let mut rows = FlowBuilder::with_capacity(1);
+            let mut say = |vrf, name: &[u8]| {
+                decoder.datagram("192.0.2.1:9".parse().unwrap(), NOW, &message(vrf, name), &mut rows);
+            };
+            let mut names = |now_ms| {
+                keeper.publish_labels(&shared, now_ms);
+                std::iter::from_fn(|| tables.try_recv().ok()).find_map(|update| match update.as_ref() {
+                    TableUpdate::Labels(table) => {
+                        assert!(table.generation > newest, "start {start}");
+                        newest = table.generation;
+                        Some(table.rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>())
+                    }
+                    _ => None,
+                })
+            };
+            assert_eq!(names(NOW), None, "nobody named anything");
+            say(1, b"red");
+            assert_eq!(names(NOW), Some(vec!["red".to_owned()]));
+            say(2, b"sea");
+            assert_eq!(names(NOW + LABELS_MS - 1), None, "soon again");
+            assert_eq!(names(NOW + LABELS_MS), Some(vec!["red".to_owned(), "sea".to_owned()]));
+            say(2, b"sea");
+            assert_eq!(names(NOW + 10 * LABELS_MS), None, "nothing new");
         }
     }
 

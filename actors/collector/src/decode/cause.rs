@@ -35,6 +35,8 @@ causes! {
     TemplateInvalid "template_invalid",
     /// More templates, fields or domains than the configuration allows.
     TemplateLimit "template_limit",
+    /// More samplers or names in options than the configuration allows.
+    OptionsLimit "options_limit",
     /// A set without template, and no room to keep it.
     PendingFull "pending_full",
     /// A set whose template did not come in time.

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::mapping::{self, MapConfig};
+
 /// `[collector.decode]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -22,6 +24,12 @@ pub struct Config {
     pub template_fields_max: usize,
     /// Samplers of one domain.
     pub samplers_max: usize,
+    /// Names of interfaces, VRFs and applications that one domain may tell in options.
+    pub labels_max: usize,
+    /// Octets of all such names, over all exporters.
+    pub labels_octets_total_max: usize,
+    /// Elements without a column that are counted by number, per exporter; further ones are counted as one.
+    pub unmapped_max: usize,
     /// Data that waits for its template, per exporter, in octets.
     pub pending_octets_max: usize,
     /// The same, over all exporters, in octets.
@@ -32,6 +40,18 @@ pub struct Config {
     pub template_keep_s: u32,
     /// Believe exporterIPv4Address and exporterIPv6Address (130, 131) in records and options.
     pub exporter_address_from_record: bool,
+    /// Elements and the columns of the flow row that they fill, over what is built in.
+    pub map: Vec<MapConfig>,
+    /// What is known of interfaces; `[[interface]]` fills it.
+    #[serde(skip)]
+    pub interfaces: Vec<InterfaceConfig>,
+}
+
+impl Config {
+    /// What the types cannot hold, in one line.
+    pub fn check(&self) -> Result<(), String> {
+        mapping::check(&self.map).map(drop)
+    }
 }
 
 impl Default for Config {
@@ -44,11 +64,16 @@ impl Default for Config {
             templates_max: 2_048,
             template_fields_max: 512,
             samplers_max: 1_024,
+            labels_max: 16_384,
+            labels_octets_total_max: 16 << 20,
+            unmapped_max: 256,
             pending_octets_max: 256 << 10,
             pending_octets_total_max: 64 << 20,
             pending_age_s: 1_800,
             template_keep_s: 3_600,
             exporter_address_from_record: true,
+            map: Vec::new(),
+            interfaces: Vec::new(),
         }
     }
 }
@@ -65,4 +90,13 @@ pub struct ExporterConfig {
     /// One of how many packets it samples, where it does not say so itself.
     #[serde(default)]
     pub sampling: Option<u32>,
+}
+
+/// `[[interface]]`, as far as decoding is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceConfig {
+    pub exporter: IpAddr,
+    pub if_index: u32,
+    /// One of how many packets is sampled on it, where the exporter does not say so itself.
+    pub sampling: u32,
 }

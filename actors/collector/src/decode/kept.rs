@@ -6,11 +6,12 @@ use benocs_wire::ipfix;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::labels::KeptLabel;
 use super::sampling::Samplers;
 use super::sets;
 use super::shared::{DomainKey, Protocol, Session, Shared, Template};
 
-/// Templates and samplers of one observation domain.
+/// Templates, samplers and names of one observation domain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KeptDomain {
     pub exporter: Address,
@@ -19,6 +20,7 @@ pub struct KeptDomain {
     templates: Vec<KeptTemplate>,
     samplers: Samplers,
     init_ms: Option<i64>,
+    labels: Vec<KeptLabel>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,12 +68,14 @@ impl Shared {
             templates: Vec::new(),
             samplers: Samplers::default(),
             init_ms: None,
+            labels: Vec::new(),
         };
         // A domain that made room for another is kept as an empty one.
         if let Some(domain) = state.domains.get(&key) {
             kept.templates = domain.templates.iter().map(|(id, template)| keep(*id, template)).collect();
             kept.samplers = domain.samplers.clone();
             kept.init_ms = domain.init_ms;
+            kept.labels = domain.labels.keep();
         }
         Some(kept)
     }
@@ -99,6 +103,14 @@ impl Shared {
         if let Some(domain) = state.domains.get_mut(&key) {
             domain.samplers = kept.samplers;
             domain.init_ms = kept.init_ms;
+            let known = kept.labels.iter().filter(|label| domain.templates.contains_key(&label.template));
+            for label in known {
+                let (Some(key), (name, description)) = (label.key(), label.texts()) else { continue };
+                let reserve = |more| self.reserve_labels(more);
+                let max = self.config.labels_max;
+                let _ = domain.labels.put(key, name, description, label.template, max, reserve);
+            }
+            self.labels_changed();
         }
     }
 }

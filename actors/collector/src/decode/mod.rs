@@ -1,4 +1,4 @@
-//! Datagrams to flow rows: NetFlow 1, 5, 7, 9, IPFIX and sFlow 5, told apart by content.
+//! Datagrams to flow rows: NetFlow 1, 5, 7, 9, IPFIX and sFlow 2, 4, 5, told apart by content.
 //!
 //! A [`Decoder`] a socket thread; what they know together is in [`Shared`].
 //! Whatever arrives becomes rows, or is counted by [`Cause`]; nothing stops it.
@@ -7,7 +7,10 @@ mod cause;
 mod config;
 mod facts;
 mod kept;
+mod labels;
 mod layout;
+mod mapping;
+mod nested;
 mod options;
 mod plan;
 mod samples;
@@ -18,6 +21,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod time;
+mod unmapped;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,14 +34,16 @@ use benocs_wire::ipfix::{self, Field};
 use benocs_wire::{netflow5, netflow9, sflow};
 
 pub use cause::{Cause, Causes};
-pub use config::{Config, ExporterConfig};
+pub use config::{Config, ExporterConfig, InterfaceConfig};
 pub use kept::KeptDomain;
+pub use mapping::MapConfig;
 pub use sampling::{Fraction, Sampling};
 pub use sequence::SequenceStatus;
 pub use shared::{DomainStatus, ExporterStatus, Protocol, SamplingStatus, Session, Shared};
+pub use unmapped::UnmappedStatus;
 
 use cause::Counters;
-use layout::{Layout, Rows};
+use layout::{Layout, Purpose, Rows};
 use plan::{Clock, Context, Plan, Scratch};
 use samples::{Agent, Outcome, Seen};
 use sampling::Samplers;
@@ -89,7 +95,7 @@ impl Decoder {
             [0, 10, ..] => self.ipfix(source, Session::NONE, received_ms, payload, out),
             [0, 9, ..] => self.netflow9(source, received_ms, payload, out),
             [0, 5, ..] => self.netflow5(Protocol::NetFlow5, source, received_ms, payload, out),
-            [0, 0, 0, 5, ..] => self.sflow(source, received_ms, payload, out),
+            [0, 0, 0, 2 | 4 | 5, ..] => self.sflow(source, received_ms, payload, out),
             [0, 1, ..] => self.netflow5(Protocol::NetFlow1, source, received_ms, payload, out),
             [0, 7, ..] => self.netflow5(Protocol::NetFlow7, source, received_ms, payload, out),
             _ => self.refuse(source, Cause::UnknownProtocol),
@@ -175,7 +181,7 @@ impl Decoder {
         // The header's interval; 0 means 1, where configuration does not know better.
         let sampling = match (header.sampling_interval().and_then(|one| Fraction::one_of(one.into())), protocol) {
             (Some(fraction), _) => Sampling::new(fraction, SamplingSource::Header),
-            (None, Protocol::NetFlow5) if exporter.configured.is_none() => {
+            (None, Protocol::NetFlow5) if exporter.configured.is_none() && exporter.interfaces.is_empty() => {
                 Sampling::new(Fraction::ONE, SamplingSource::Header)
             }
             (None, _) => exporter.fallback(),
@@ -193,6 +199,7 @@ impl Decoder {
             sampling,
             samplers: &self.no_samplers,
             samplers_0: None,
+            interfaces: (!exporter.interfaces.is_empty()).then_some(&exporter.interfaces),
             longest_ms: i64::from(self.shared.config.active_timeout_s) * 1000,
             exporter_from_record: false,
             quality: base,
@@ -308,8 +315,13 @@ impl Decoder {
         let agent = if unknown { source } else { Address(datagram.agent) };
         let Some(exporter) = self.exporter(agent) else { return };
         let mut state = exporter.state.lock();
-        state.stats.datagram(Protocol::Sflow5, received_ms, payload.len());
-        let key = DomainKey { protocol: Protocol::Sflow5, domain: datagram.sub_agent, session: Session::NONE };
+        let protocol = match datagram.version {
+            2 => Protocol::Sflow2,
+            4 => Protocol::Sflow4,
+            _ => Protocol::Sflow5,
+        };
+        state.stats.datagram(protocol, received_ms, payload.len());
+        let key = DomainKey { protocol, domain: datagram.sub_agent, session: Session::NONE };
         let Some(domain) = state.domain(key, self.shared.config.domains_max) else {
             return self.count(&mut state, key, Cause::TemplateLimit, 1);
         };
@@ -328,7 +340,7 @@ impl Decoder {
                         Cause::SampleInvalid
                     })
                 },
-                |sample| Ok(samples::read(&sample, exporter.fallback())),
+                |sample| Ok(samples::read(&sample, &exporter)),
             );
             let cause = match outcome {
                 Ok(Outcome::Flow(seen)) => {
@@ -445,5 +457,5 @@ const FIELDS_7: Fields = &[
 
 fn plan_of(fields: Fields) -> Option<Plan> {
     let fields = fields.iter().map(|(element, length)| Field { element: *element, enterprise: 0, length: *length });
-    Plan::new(&Layout::new(fields)?.fields)
+    Plan::new(&Layout::new(fields, Purpose::Flows)?.fields, &[])
 }

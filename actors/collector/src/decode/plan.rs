@@ -2,13 +2,18 @@
 //! all records of a set after the other.
 
 use benocs_model::flow::builder::{FlowBuilder, Lane, Octets16, Slot, slot};
+use std::cell::RefCell;
+use std::sync::LazyLock;
+
 use benocs_model::flow::{Column, Observation, SamplingSource, TimeSource, quality};
 use benocs_wire::ipfix::REVERSE;
 use benocs_wire::packet::{self, Packet};
 
 use super::facts::{self, Given};
-use super::layout::{At, Placed, Rows, columnwise, integer, is_packet, octets};
-use super::sampling::{Fraction, Samplers, Sampling};
+use super::layout::{At, Placed, Rows, columnwise, content, integer, is_packet, octets};
+use super::mapping::{self, Mapped, Target};
+use super::nested::{NO_FLAGS, TCP_CONTROL_BITS};
+use super::sampling::{Fraction, Interfaces, Samplers, Sampling};
 use super::shared::Shared;
 use super::time::{Bounds, Unit, since_boot, since_init};
 
@@ -28,6 +33,8 @@ pub(crate) struct Context<'a> {
     /// Of the record's domain, and of domain 0, where some exporters keep them for all.
     pub(crate) samplers: &'a Samplers,
     pub(crate) samplers_0: Option<&'a Samplers>,
+    /// What configuration says of interfaces, where it says anything.
+    pub(crate) interfaces: Option<&'a Interfaces>,
     pub(crate) longest_ms: i64,
     pub(crate) exporter_from_record: bool,
     pub(crate) quality: u64,
@@ -71,6 +78,8 @@ enum Step {
     Label(Slot<u32>, At),
     ForwardingStatus(At),
     IcmpPair(At, At),
+    /// TCP flags that lists hold, or do not.
+    NestedFlags(At),
     Dscp(At),
     Application(At),
     Direction(At),
@@ -110,9 +119,14 @@ enum SamplingAt {
 
 #[derive(Clone, Copy, Debug)]
 struct PacketAt {
-    at: At,
-    reference: bool,
+    field: Placed,
     ethernet: bool,
+    /// dataLinkFrameType (408): what else than Ethernet is not read.
+    kind: Option<At>,
+    /// sectionOffset (409, 102): octets before the section.
+    skipped: Option<At>,
+    /// sectionExportedOctets (410, 103): the rest of the field is padding.
+    exported: Option<At>,
     /// dataLinkFrameSize (312): octets of the whole frame.
     frame_octets: Option<At>,
 }
@@ -151,19 +165,45 @@ macro_rules! narrow {
 }
 narrow!(u8 u16 u32 u64);
 
+/// Elements that say how a packet's section is to be read, and padding.
+const BESIDE: &[u16] = &[102, 103, 104, 210, 292, 293, 312, 313, 315, 408, 409, 410];
+
+/// Whether a record's element, of IANA's registry, is made use of: whatever the planner asks for.
+pub(crate) fn is_known(element: u16) -> bool {
+    static KNOWN: LazyLock<Vec<u16>> = LazyLock::new(|| {
+        let asked = RefCell::new(BESIDE.to_vec());
+        // Of a template without fields it asks for everything.
+        let _ = Plan::bind(&[], &[], &[], &|elements| asked.borrow_mut().extend(elements));
+        let mut known = asked.into_inner();
+        known.sort_unstable();
+        known
+    });
+    KNOWN.binary_search(&element).is_ok()
+}
+
 const COUNTERS: &[u16] = &[1, 2, 23, 24, 85, 86, 231, 232, 298, 299, 352, 353];
 
 impl Plan {
     /// `None` where records of the template describe no traffic.
-    pub(crate) fn new(fields: &[Placed]) -> Option<Self> {
+    pub(crate) fn new(fields: &[Placed], maps: &[Mapped]) -> Option<Self> {
         let forward: Vec<Placed> = fields.iter().filter(|field| field.enterprise == 0).copied().collect();
-        let mut plan = Self::bind(&forward)?;
-        plan.reverse = reversed(fields).and_then(|fields| Self::bind(&fields)).map(Box::new);
+        let own: Vec<Mapped> = maps.iter().filter(|map| map.id.enterprise != REVERSE).copied().collect();
+        let mut plan = Self::bind(&forward, fields, &own, &|_| {})?;
+        // Seen from the other end; what is mapped of the reverse direction is that end's already.
+        let turned = |map: &Mapped| match map.id.enterprise {
+            REVERSE => *map,
+            _ => Mapped { column: mapping::swapped(map.column), ..*map },
+        };
+        let turned: Vec<Mapped> = maps.iter().map(turned).collect();
+        let reverse = reversed(fields).and_then(|reverse| Self::bind(&reverse, fields, &turned, &|_| {}));
+        plan.reverse = reverse.map(Box::new);
         Some(plan)
     }
 
-    fn bind(fields: &[Placed]) -> Option<Self> {
+    /// `fields` of one direction, by IANA's numbers; `all` of the template; `note` is told what is asked for.
+    fn bind(fields: &[Placed], all: &[Placed], maps: &[Mapped], note: &dyn Fn(&[u16])) -> Option<Self> {
         let find = |elements: &[u16]| {
+            note(elements);
             let one = |element: &u16| fields.iter().find(|field| field.element == *element && !field.reference);
             elements.iter().find_map(one).map(|field| field.at)
         };
@@ -214,6 +254,12 @@ impl Plan {
         bind!(U16 SRC_PORT [7, 180, 182]);
         bind!(U16 DST_PORT [11, 181, 183]);
         bind!(U16 TCP_FLAGS [6]);
+        if !given.has(Column::TcpFlags)
+            && let Some(field) = fields.iter().find(|field| field.element == TCP_CONTROL_BITS && field.reference)
+        {
+            given.add(Column::TcpFlags);
+            steps.push(Step::NestedFlags(field.at));
+        }
         bind!(U8 TTL [192, 52, 53]);
         bind!(EitherU8 U8 SRC_MASK [9], [29]);
         bind!(EitherU8 U8 DST_MASK [13], [30]);
@@ -269,9 +315,11 @@ impl Plan {
         }
 
         let packet = fields.iter().find(|field| is_packet(field.element) && field.at.width > 0).map(|field| PacketAt {
-            at: field.at,
-            reference: field.reference,
+            field: *field,
             ethernet: field.element != 313,
+            kind: find(&[408]),
+            skipped: find(&[409, 102]),
+            exported: find(&[410, 103]),
             frame_octets: find(&[312]),
         });
         let ether_type = match (src.or(dst), find(&[256]), find(&[60])) {
@@ -292,6 +340,35 @@ impl Plan {
         let layer2 = find(&[352, 353]);
         let octets = layer3.or(layer2).or_else(|| find(&[23]));
         let packets = find(&[2, 86, 298]).or_else(|| find(&[24]));
+        let (mut octets, mut packets) = (octets, packets);
+        for map in maps {
+            let is_meant = |field: &&Placed| {
+                (field.enterprise, field.element) == (map.id.enterprise, map.id.number) && !field.reference
+            };
+            let Some(at) = all.iter().find(is_meant).map(|field| field.at) else { continue };
+            let step = match (mapping::target(map.column), at.width) {
+                (Some(Target::U64(_)), _) if map.column == Column::Octets => {
+                    octets = Some(at);
+                    continue;
+                }
+                (Some(Target::U64(_)), _) if map.column == Column::Packets => {
+                    packets = Some(at);
+                    continue;
+                }
+                (Some(Target::U64(_)), _) if map.column == Column::ApplicationId => Step::Application(at),
+                (Some(Target::U8(slot)), _) => Step::U8(slot, at),
+                (Some(Target::U16(slot)), _) => Step::U16(slot, at),
+                (Some(Target::U32(slot)), _) => Step::U32(slot, at),
+                (Some(Target::U64(slot)), _) => Step::U64(slot, at),
+                (Some(Target::Address(slot)), 4) => Step::V4(slot, at),
+                (Some(Target::Address(slot)), 16) => Step::V6(slot, at),
+                _ => continue,
+            };
+            // In front: others look at what addresses and ports have become.
+            steps.retain(|known| known.column() != map.column);
+            steps.insert(0, step);
+            given.add(map.column);
+        }
         let event = find(&[230, 233, 40005]);
         let flow = octets.is_some()
             || packets.is_some()
@@ -427,16 +504,18 @@ impl Plan {
         let n = rows.len();
         scratch.packets.clear();
         for record in rows.iter() {
-            let start = usize::from(at.at.offset);
-            let field = record.get(start..start + usize::from(at.at.width)).unwrap_or_default();
-            let header = if at.reference {
-                let start = u32::from_be_bytes(octets(field, 0)) as usize;
-                let length = usize::from(u16::from_be_bytes(octets(field, 4)));
-                set.get(start..start + length).unwrap_or_default()
-            } else {
-                field
-            };
-            scratch.packets.push(if at.ethernet { packet::ethernet(header) } else { packet::ip(header) });
+            let mut header = content(&at.field, record, set);
+            if let Some(exported) = at.exported.map(|at| integer(record, at)).filter(|exported| *exported > 0) {
+                header = &header[..header.len().min(usize::try_from(exported).unwrap_or(usize::MAX))];
+            }
+            // RFC 7133 3.4 and 3.6: 1 is Ethernet, and a section may begin within the frame.
+            let other = at.kind.is_some_and(|at| integer(record, at) > 1);
+            let inside = at.skipped.is_some_and(|at| integer(record, at) > 0);
+            scratch.packets.push(match at.ethernet {
+                _ if other || inside => Packet { truncated: true, ..Packet::default() },
+                true => packet::ethernet(header),
+                false => packet::ip(header),
+            });
         }
         facts::fill(out, &scratch.packets, self.given, |packet| packet);
         if scratch.packets.iter().any(|packet| facts::quality(packet) != 0) {
@@ -565,10 +644,11 @@ impl Plan {
         scratch: &mut Scratch,
         out: &mut FlowBuilder,
     ) -> u64 {
-        if let SamplingAt::Context = self.sampling {
+        if let (SamplingAt::Context, None) = (self.sampling, context.interfaces) {
             fill_sampling(rows.len(), context.sampling, out);
             return context.sampling.quality();
         }
+        let ports = context.interfaces.map(|interfaces| (interfaces, Ports::of(out)));
         let mut latest: Option<((u64, u64), Sampling)> = None;
         for (row, record) in rows.iter().enumerate() {
             let read = |at: At| integer(record, at);
@@ -582,6 +662,9 @@ impl Plan {
                 _ => self.sampling_of(raw, context),
             };
             latest = Some((raw, sampling));
+            let of_port =
+                ports.as_ref().and_then(|(interfaces, ports)| interfaces.instead_of(sampling, ports.get(row)));
+            let sampling = of_port.unwrap_or(sampling);
             fill_sampling(1, sampling, out);
             if sampling.quality() != 0 {
                 scratch.flags.resize(rows.len(), 0);
@@ -603,6 +686,19 @@ impl Plan {
             }
         };
         in_record.map_or(context.sampling, |fraction| Sampling::new(fraction, SamplingSource::Record))
+    }
+}
+
+/// Interfaces of the rows that are being filled.
+struct Ports(Vec<u32>, Vec<u32>);
+
+impl Ports {
+    fn of(out: &mut FlowBuilder) -> Self {
+        Self(out.uncommitted(slot::IN_IF).to_vec(), out.uncommitted(slot::OUT_IF).to_vec())
+    }
+
+    fn get(&self, row: usize) -> (Option<u32>, Option<u32>) {
+        (self.0.get(row).copied(), self.1.get(row).copied())
     }
 }
 
@@ -656,6 +752,24 @@ fn fill_icmp_from_port(n: usize, out: &mut FlowBuilder) {
 }
 
 impl Step {
+    fn column(&self) -> Column {
+        match *self {
+            Step::U8(slot, _) | Step::EitherU8(slot, ..) => slot.column(),
+            Step::U16(slot, _) | Step::EitherU16(slot, ..) => slot.column(),
+            Step::U32(slot, _) | Step::Label(slot, _) => slot.column(),
+            Step::U64(slot, _) => slot.column(),
+            Step::V4(slot, _) | Step::V6(slot, _) | Step::EitherAddress(slot, ..) => slot.column(),
+            Step::ForwardingStatus(_) => Column::ForwardingStatus,
+            Step::IcmpPair(..) => Column::Icmp,
+            Step::NestedFlags(_) => Column::TcpFlags,
+            Step::Dscp(_) => Column::Tos,
+            Step::Application(_) => Column::ApplicationId,
+            Step::Direction(_) => Column::Observation,
+            Step::SegmentId(_) => Column::TunnelId,
+            Step::EtherTypeOfVersion(_) | Step::EtherTypeOfAddress | Step::EtherType(_) => Column::EtherType,
+        }
+    }
+
     #[inline]
     fn fill(&self, rows: Rows<'_>, out: &mut FlowBuilder) {
         match *self {
@@ -709,11 +823,15 @@ impl Step {
                 out.lane(slot::ICMP).extend(rows.iter().map(pair));
             }
             Step::Dscp(at) => columnwise!(out.lane(slot::TOS), rows, at, |dscp: u64| (dscp << 2) as u8),
-            // RFC 6759 4.1: the engine is the first octet, whatever the length of the selector.
             Step::Application(at) => {
-                let bits = u32::from(at.width.clamp(1, 8) - 1) * 8;
-                let engine = |raw: u64| (raw >> bits) << 56 | raw & ((1 << bits) - 1) & (u64::MAX >> 8);
-                columnwise!(out.lane(slot::APPLICATION_ID), rows, at, engine);
+                columnwise!(out.lane(slot::APPLICATION_ID), rows, at, |raw: u64| application_id(raw, at.width));
+            }
+            Step::NestedFlags(at) => {
+                let lane = out.lane(slot::TCP_FLAGS);
+                for record in rows.iter() {
+                    let flags = integer(record, at);
+                    lane.push_option((flags != NO_FLAGS).then(|| Narrow::narrow(flags)));
+                }
             }
             Step::Direction(at) => {
                 let direction = |raw: u64| match raw {
@@ -749,6 +867,12 @@ impl Step {
             | Step::EtherType(_) => {}
         }
     }
+}
+
+/// RFC 6759 4.1: the engine is the first octet, whatever the length of the selector.
+pub(crate) fn application_id(raw: u64, width: u16) -> u64 {
+    let bits = u32::from(width.clamp(1, 8) - 1) * 8;
+    (raw >> bits) << 56 | raw & ((1 << bits) - 1) & (u64::MAX >> 8)
 }
 
 fn span(find: &impl Fn(&[u16]) -> Option<At>) -> Span {

@@ -11,6 +11,7 @@ use benocs_wire::sflow::{FlowSample, Interface, Record, Sample, SampledIp};
 use super::facts::{self, Given, optional};
 use super::plan::fill_sampling;
 use super::sampling::{Fraction, Sampling};
+use super::shared::ExporterState;
 
 /// A flow sample, read.
 #[derive(Clone, Copy, Debug)]
@@ -62,24 +63,27 @@ pub(crate) enum Outcome {
     Invalid,
 }
 
-pub(crate) fn read(sample: &Sample<'_>, fallback: Sampling) -> Outcome {
+pub(crate) fn read(sample: &Sample<'_>, exporter: &ExporterState) -> Outcome {
     match sample {
-        Sample::Flow(sample) => flow(sample, fallback),
+        Sample::Flow(sample) => flow(sample, exporter),
         Sample::Counters(_) => Outcome::Counters,
         Sample::Drop(_) => Outcome::Drop,
         Sample::Unknown { .. } => Outcome::Unknown,
     }
 }
 
-fn flow(sample: &FlowSample<'_>, fallback: Sampling) -> Outcome {
-    let sampling = Fraction::one_of(sample.rate.into())
-        .map_or(fallback, |fraction| Sampling::new(fraction, SamplingSource::Record));
+fn flow(sample: &FlowSample<'_>, exporter: &ExporterState) -> Outcome {
+    let ports = (interface(sample.input), interface(sample.output));
+    let sampling = match Fraction::one_of(sample.rate.into()) {
+        Some(fraction) => Sampling::new(fraction, SamplingSource::Record),
+        None => exporter.fallback_of(ports),
+    };
     let mut seen = Seen {
         packet: Packet::default(),
         octets: 0,
         layer: 2,
-        in_if: interface(sample.input),
-        out_if: interface(sample.output),
+        in_if: ports.0,
+        out_if: ports.1,
         observation: observation(sample),
         sampling,
         quality: 0,
@@ -135,7 +139,7 @@ fn flow(sample: &FlowSample<'_>, fallback: Sampling) -> Outcome {
                 // 0 is the own AS, and so is an empty path.
                 let src = if gateway.src_as == 0 { gateway.own_as } else { gateway.src_as };
                 seen.asns = (Some(src), Some(gateway.dst_as.unwrap_or(gateway.own_as)));
-                seen.bgp_next_hop = Some(gateway.next_hop);
+                seen.bgp_next_hop = Some(gateway.next_hop).filter(|address| *address != [0; 16]);
             }
             Ok(Record::Mpls { labels: stack, count }) => labels = Some((stack, count)),
             Ok(Record::Nat { source, destination }) => seen.nat = Some((source, destination)),

@@ -2,7 +2,10 @@
 //!
 //! In order of trust: the record (34, 50, 305/306, 309/310), options (by sampler
 //! id 48 or 302, by template 145, or for the whole domain), the header of
-//! version 5, configuration. What nobody says is 1/1, and flagged.
+//! version 5, configuration of the interface, of the exporter. What nobody says
+//! is 1/1, and flagged.
+
+use std::collections::HashMap;
 
 use benocs_model::flow::SamplingSource;
 use benocs_model::flow::quality;
@@ -68,6 +71,30 @@ impl Sampling {
             SamplingSource::Unknown => quality::SAMPLING_UNKNOWN,
             _ => 0,
         }
+    }
+}
+
+/// What configuration says of an exporter's interfaces, by ifIndex.
+#[derive(Clone, Debug, Default)]
+pub struct Interfaces(HashMap<u32, Fraction, ahash::RandomState>);
+
+impl Interfaces {
+    pub fn new(interfaces: impl Iterator<Item = (u32, Fraction)>) -> Self {
+        Self(interfaces.collect())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What holds instead, where nobody but configuration said anything: of the
+    /// interface that traffic came in on, else of the one that it left by.
+    pub fn instead_of(&self, said: Sampling, (input, output): (Option<u32>, Option<u32>)) -> Option<Sampling> {
+        if !matches!(said.source, SamplingSource::Unknown | SamplingSource::Configuration) {
+            return None;
+        }
+        let of = |port: Option<u32>| self.0.get(&port?);
+        of(input).or_else(|| of(output)).map(|fraction| Sampling::new(*fraction, SamplingSource::Configuration))
     }
 }
 

@@ -1,8 +1,6 @@
 //! Sets of NetFlow version 9 and IPFIX: templates learned, data decoded, or
 //! kept until its template comes.
 
-use std::sync::Arc;
-
 use benocs_model::flow::builder::FlowBuilder;
 use benocs_model::flow::{SamplingSource, quality};
 use benocs_wire::error::{Why, WireError};
@@ -10,11 +8,16 @@ use benocs_wire::ipfix::{self, FIRST_DATA_SET, Sets};
 use benocs_wire::netflow9;
 
 use super::cause::{Cause, Counters};
-use super::layout::{Layout, Rows};
+use super::labels::Put;
+use super::layout::{Layout, Purpose, Rows};
+use super::mapping::Mapped;
 use super::options;
 use super::plan::{Clock, Context, Plan, Scratch};
 use super::sampling::{Samplers, Sampling};
-use super::shared::{Domain, DomainKey, ExporterState, Kind, Pending, Protocol, Session, Shared, State, Template};
+use super::shared::{
+    Domain, DomainKey, ExporterState, Kind, Known, Pending, Protocol, Session, Shared, State, Template,
+};
+use super::unmapped;
 
 /// A message's header, as far as its sets need it.
 #[derive(Clone, Copy)]
@@ -96,7 +99,7 @@ impl Work<'_> {
 
     /// `None` where its template is not known.
     fn known_data(&mut self, state: &mut State, message: &Message, id: u16, body: &[u8]) -> Option<u32> {
-        let State { stats, domains, .. } = state;
+        let State { stats, domains, unmapped, .. } = state;
         let samplers_0 = match message.key.domain {
             0 => None,
             _ => domains.get(&DomainKey { domain: 0, ..message.key }).map(|domain| &domain.samplers),
@@ -107,12 +110,14 @@ impl Work<'_> {
             // What is left and shorter than a record is padding (RFC 7011 3.3.1).
             (Rows::new(body, template.layout.stride), true)
         } else {
-            let whole = template.layout.rewrite(body, self.rewritten);
+            let nested = |id: u16| domain.templates.get(&id).map(|template| template.as_received(id));
+            let whole = template.layout.rewrite(body, &nested, self.rewritten);
             (Rows::new(self.rewritten, template.layout.stride), whole)
         };
         let count = rows.len() as u32;
-        let mut failed = u64::from(!whole || count == 0);
-        let mut other = 0;
+        unmapped.add(&template.places, count.into());
+        let failed = u64::from(!whole || count == 0);
+        let (mut other, mut refused) = (0, 0);
         match &template.kind {
             Kind::Flows(plan) => {
                 let context = context(self.shared, self.exporter, domain, samplers_0, message, id);
@@ -122,9 +127,9 @@ impl Work<'_> {
             Kind::Options => {
                 stats.options_records += u64::from(count);
                 // Bounded: one set's records.
-                let said: Vec<_> = options::read(&template.layout, rows).collect();
+                let said: Vec<_> = options::read(&template.layout, rows, body).collect();
                 let mut changed = false;
-                failed += self.apply(domains.get_mut(&message.key), id, &said, &mut changed);
+                refused = self.apply(domains.get_mut(&message.key), id, &said, &mut changed);
                 if changed {
                     self.note_change(message.key);
                 }
@@ -133,6 +138,9 @@ impl Work<'_> {
         }
         if failed > 0 {
             self.count(state, message.key, Cause::RecordLength, failed);
+        }
+        if refused > 0 {
+            self.count(state, message.key, Cause::OptionsLimit, refused);
         }
         if other > 0 {
             self.count(state, message.key, Cause::NotAFlow, other);
@@ -147,21 +155,34 @@ impl Work<'_> {
     }
 
     /// Believes options; how many found no room.
-    fn apply(&self, domain: Option<&mut Domain>, template: u16, said: &[options::Said], changed: &mut bool) -> u64 {
+    fn apply(&self, domain: Option<&mut Domain>, template: u16, said: &[options::Said<'_>], changed: &mut bool) -> u64 {
         let Some(domain) = domain else { return 0 };
+        let config = &self.shared.config;
         let mut refused = 0;
         for said in said {
             if let Some((key, fraction)) = said.sampler {
                 *changed |= domain.samplers.get(key) != Some(fraction);
-                let room = domain.samplers.set(key, fraction, template, self.shared.config.samplers_max);
+                let room = domain.samplers.set(key, fraction, template, config.samplers_max);
                 refused += u64::from(!room);
             }
             *changed |= said.init_ms.is_some() && said.init_ms != domain.init_ms;
             domain.init_ms = said.init_ms.or(domain.init_ms);
-            if let Some(address) = said.exporter.filter(|_| self.shared.config.exporter_address_from_record) {
+            if let Some(address) = said.exporter.filter(|_| config.exporter_address_from_record) {
                 let known = domain.exporter.is_some_and(|(_, known)| known == address);
                 if !known {
                     domain.exporter = self.shared.exporter_id(address).map(|id| (id, address));
+                    self.shared.labels_changed();
+                }
+            }
+            if let Some((key, name, description)) = said.label {
+                let reserve = |more| self.shared.reserve_labels(more);
+                match domain.labels.put(key, name, description, template, config.labels_max, reserve) {
+                    Put::Known => {}
+                    Put::Changed => {
+                        *changed = true;
+                        self.shared.labels_changed();
+                    }
+                    Put::Refused => refused += 1,
                 }
             }
         }
@@ -241,10 +262,9 @@ impl Work<'_> {
     }
 
     fn forget(&self, state: &mut State, key: DomainKey, id: u16) {
-        if let Some(domain) = state.domains.get_mut(&key)
-            && domain.templates.remove(&id).is_some()
-        {
-            domain.samplers.forget_template(id);
+        let Some(domain) = state.domains.get_mut(&key) else { return };
+        if domain.templates.remove(&id).is_some() {
+            forget_said(self.shared, domain, id);
             state.templates -= 1;
             self.note_change(key);
         }
@@ -254,7 +274,7 @@ impl Work<'_> {
     fn withdraw(&self, state: &mut State, key: DomainKey, template: &ipfix::Template<'_>) {
         let Some(domain) = state.domains.get(&key) else { return };
         let all = matches!(template.id, ipfix::TEMPLATE_SET | ipfix::OPTIONS_TEMPLATE_SET);
-        let gone = |(id, known): (&u16, &Arc<Template>)| {
+        let gone = |(id, known): (&u16, &Known)| {
             (*id == template.id || all && known.options == (template.id == ipfix::OPTIONS_TEMPLATE_SET)).then_some(*id)
         };
         let gone: Vec<u16> = domain.templates.iter().filter_map(gone).collect();
@@ -297,16 +317,17 @@ pub(crate) fn learn(
     if template.field_count > config.template_fields_max || known.is_none() && state.templates >= config.templates_max {
         return Err(Cause::TemplateLimit);
     }
-    let learned = shared.compiled(template, || compile(template))?;
+    let compiled = shared.compiled(template, || compile(template, &shared.maps))?;
     // What the earlier options said is stale.
-    domain.samplers.forget_template(template.id);
-    if domain.templates.insert(template.id, learned).is_none() {
+    forget_said(shared, domain, template.id);
+    let places = state.unmapped.places(&compiled.unmapped, config.unmapped_max);
+    if domain.templates.insert(template.id, Known { compiled, places }).is_none() {
         state.templates += 1;
     }
     Ok(true)
 }
 
-fn compile(template: &ipfix::Template<'_>) -> Result<Template, Cause> {
+fn compile(template: &ipfix::Template<'_>, maps: &[Mapped]) -> Result<Template, Cause> {
     let scope = if template.enterprise_bit { 0 } else { template.scope_count };
     let fields = template.fields().enumerate().map(|(at, mut field)| {
         if at < scope {
@@ -314,9 +335,13 @@ fn compile(template: &ipfix::Template<'_>) -> Result<Template, Cause> {
         }
         field
     });
-    let layout = Layout::new(fields).ok_or(Cause::TemplateInvalid)?;
-    let kind =
-        if template.options { Kind::Options } else { Plan::new(&layout.fields).map_or(Kind::Other, Kind::Flows) };
+    let purpose = if template.options { Purpose::Options } else { Purpose::Flows };
+    let unmapped = unmapped::of(fields.clone(), purpose, maps).into();
+    let layout = Layout::new(fields, purpose).ok_or(Cause::TemplateInvalid)?;
+    let kind = match purpose {
+        Purpose::Options => Kind::Options,
+        Purpose::Flows => Plan::new(&layout.fields, maps).map_or(Kind::Other, Kind::Flows),
+    };
     Ok(Template {
         specifiers: template.fields.into(),
         field_count: template.field_count,
@@ -325,12 +350,23 @@ fn compile(template: &ipfix::Template<'_>) -> Result<Template, Cause> {
         options: template.options,
         layout,
         kind,
+        unmapped,
     })
+}
+
+/// Takes back what options of a template said.
+fn forget_said(shared: &Shared, domain: &mut Domain, template: u16) {
+    domain.samplers.forget_template(template);
+    let freed = domain.labels.forget_template(template);
+    if freed > 0 {
+        shared.reserve_labels(-(freed as isize));
+        shared.labels_changed();
+    }
 }
 
 fn context<'c>(
     shared: &'c Shared,
-    exporter: &ExporterState,
+    exporter: &'c ExporterState,
     domain: &'c Domain,
     samplers_0: Option<&'c Samplers>,
     message: &Message,
@@ -348,6 +384,7 @@ fn context<'c>(
         (Clock::Unknown, Some(init)) => Clock::Init(init),
         (clock, _) => clock,
     };
+    let interfaces = (!exporter.interfaces.is_empty()).then_some(&exporter.interfaces);
     let (exporter_id, exporter) = domain.exporter.unwrap_or((exporter.exporter.id, exporter.address));
     Context {
         shared,
@@ -361,6 +398,7 @@ fn context<'c>(
         sampling,
         samplers: &domain.samplers,
         samplers_0,
+        interfaces,
         longest_ms: i64::from(shared.config.active_timeout_s) * 1000,
         exporter_from_record: shared.config.exporter_address_from_record,
         quality: message.quality,

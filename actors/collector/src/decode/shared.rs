@@ -12,18 +12,22 @@ use std::sync::{Arc, Weak};
 use benocs_model::Address;
 use benocs_model::flow::SamplingSource;
 use benocs_model::flow::builder::Octets16;
-use benocs_model::network::{Exporter, Exporters};
+use benocs_model::network::{self, Exporter, Exporters, Label};
+use benocs_wire::element::Id;
 use benocs_wire::ipfix;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::cause::{Cause, Causes, Counters};
-use super::config::Config;
+use super::config::{Config, InterfaceConfig};
 use super::kept::Changes;
+use super::labels::Labels;
 use super::layout::Layout;
+use super::mapping::{self, Mapped};
 use super::plan::{Clock, Plan};
-use super::sampling::{Fraction, Samplers, Sampling};
+use super::sampling::{Fraction, Interfaces, Samplers, Sampling};
 use super::sequence::{Sequence, SequenceStatus, Unit};
+use super::unmapped::{Place, Unmapped, UnmappedStatus};
 
 /// A way in which exporters speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,14 +44,27 @@ pub enum Protocol {
     Ipfix,
     #[serde(rename = "sflow5")]
     Sflow5,
+    #[serde(rename = "sflow4")]
+    Sflow4,
+    #[serde(rename = "sflow2")]
+    Sflow2,
 }
 
 impl Protocol {
-    const ALL: [Self; 6] = [Self::NetFlow1, Self::NetFlow5, Self::NetFlow7, Self::NetFlow9, Self::Ipfix, Self::Sflow5];
+    const ALL: [Self; 8] = [
+        Self::NetFlow1,
+        Self::NetFlow5,
+        Self::NetFlow7,
+        Self::NetFlow9,
+        Self::Ipfix,
+        Self::Sflow5,
+        Self::Sflow4,
+        Self::Sflow2,
+    ];
 
     fn unit(self) -> Unit {
         match self {
-            Self::NetFlow9 | Self::Sflow5 => Unit::Datagrams,
+            Self::NetFlow9 | Self::Sflow5 | Self::Sflow4 | Self::Sflow2 => Unit::Datagrams,
             _ => Unit::Records,
         }
     }
@@ -58,7 +75,10 @@ pub struct Shared {
     pub(crate) config: Config,
     registry: RwLock<Registry>,
     generation: AtomicU64,
+    pub(crate) maps: Vec<Mapped>,
     pending_octets: AtomicUsize,
+    labels_generation: AtomicU64,
+    label_octets: AtomicUsize,
     /// Of datagrams that belong to no exporter.
     refused: Mutex<Causes>,
     pub(crate) changes: Changes,
@@ -79,6 +99,7 @@ pub(crate) struct ExporterState {
     pub(crate) exporter: Exporter,
     pub(crate) address: Octets16,
     pub(crate) configured: Option<Fraction>,
+    pub(crate) interfaces: Interfaces,
     pub(crate) state: Mutex<State>,
 }
 
@@ -89,11 +110,12 @@ pub(crate) struct State {
     /// Of all domains.
     pub(crate) templates: usize,
     pub(crate) pending_octets: usize,
+    pub(crate) unmapped: Unmapped,
 }
 
 #[derive(Default)]
 pub(crate) struct Stats {
-    protocols: u8,
+    protocols: u16,
     pub(crate) datagrams: u64,
     pub(crate) records: u64,
     pub(crate) octets: u64,
@@ -135,8 +157,9 @@ impl Session {
 }
 
 pub(crate) struct Domain {
-    pub(crate) templates: HashMap<u16, Arc<Template>, ahash::RandomState>,
+    pub(crate) templates: HashMap<u16, Known, ahash::RandomState>,
     pub(crate) samplers: Samplers,
+    pub(crate) labels: Labels,
     /// systemInitTimeMilliseconds from options.
     pub(crate) init_ms: Option<i64>,
     /// exporterIPv4Address or exporterIPv6Address from options.
@@ -153,6 +176,7 @@ impl Domain {
         Self {
             templates: HashMap::default(),
             samplers: Samplers::default(),
+            labels: Labels::default(),
             init_ms: None,
             exporter: None,
             sequence: Sequence::new(protocol.unit()),
@@ -180,6 +204,22 @@ impl Domain {
     }
 }
 
+/// A template of an exporter.
+pub(crate) struct Known {
+    pub(crate) compiled: Arc<Template>,
+    /// Where its elements without a column are counted.
+    pub(crate) places: Box<[Place]>,
+}
+
+impl std::ops::Deref for Known {
+    type Target = Template;
+
+    #[inline]
+    fn deref(&self) -> &Template {
+        &self.compiled
+    }
+}
+
 pub(crate) struct Template {
     /// As it was received, to see whether a repetition says anything new.
     pub(crate) specifiers: Box<[u8]>,
@@ -189,9 +229,23 @@ pub(crate) struct Template {
     pub(crate) options: bool,
     pub(crate) layout: Layout,
     pub(crate) kind: Kind,
+    /// Elements without a column.
+    pub(crate) unmapped: Box<[Id]>,
 }
 
 impl Template {
+    /// As the exporter sent it.
+    pub(crate) fn as_received(&self, id: u16) -> ipfix::Template<'_> {
+        ipfix::Template {
+            id,
+            options: self.options,
+            field_count: self.field_count,
+            scope_count: self.scope_count,
+            fields: &self.specifiers,
+            enterprise_bit: self.enterprise_bit,
+        }
+    }
+
     /// Whether it was made of just that.
     pub(crate) fn says(&self, said: &ipfix::Template<'_>) -> bool {
         *self.specifiers == *said.fields
@@ -240,6 +294,10 @@ pub struct ExporterStatus {
     pub counter_samples: u64,
     pub sampling: Option<SamplingStatus>,
     pub sequence: SequenceStatus,
+    /// Names that it gave in options, by kind.
+    pub names: BTreeMap<&'static str, usize>,
+    /// Elements in its records that fill no column; most frequent first.
+    pub unmapped: Vec<UnmappedStatus>,
     pub errors: BTreeMap<&'static str, u64>,
     /// Sets that wait for their template.
     pub pending: usize,
@@ -284,7 +342,11 @@ impl Shared {
         let shared = Self {
             registry: RwLock::new(Registry { next_id: first_id, ..Registry::default() }),
             generation: AtomicU64::new(1),
+            // A mapping that cannot be is refused before: `Config::check`.
+            maps: mapping::check(&config.map).unwrap_or_default(),
             pending_octets: AtomicUsize::new(0),
+            labels_generation: AtomicU64::new(0),
+            label_octets: AtomicUsize::new(0),
             refused: Mutex::default(),
             changes: Changes::default(),
             compiled: Mutex::default(),
@@ -339,6 +401,26 @@ impl Shared {
     pub fn templates(&self) -> usize {
         let states: Vec<_> = self.registry.read().by_address.values().cloned().collect();
         states.iter().map(|state| state.state.lock().templates).sum()
+    }
+
+    /// Elements of all templates that are known now, once a template.
+    #[cfg(test)]
+    pub(crate) fn template_elements(&self) -> Vec<Id> {
+        let mut found = Vec::new();
+        for exporter in self.registry.read().by_address.values() {
+            let state = exporter.state.lock();
+            for (id, template) in state.domains.values().flat_map(|domain| &domain.templates) {
+                let scope = if template.enterprise_bit { 0 } else { template.scope_count };
+                found.extend(
+                    template
+                        .as_received(*id)
+                        .fields()
+                        .skip(scope)
+                        .map(|field| Id { enterprise: field.enterprise, number: field.element }),
+                );
+            }
+        }
+        found
     }
 
     /// What was counted of datagrams that belong to no known exporter.
@@ -396,7 +478,13 @@ impl Shared {
     fn exporter_state(&self, id: u32, address: Address, name: Option<String>) -> ExporterState {
         let configured =
             self.config.exporters.iter().find(|known| Address::from(known.address.to_canonical()) == address);
+        let own = |interface: &&InterfaceConfig| Address::from(interface.exporter.to_canonical()) == address;
+        let interfaces = self.config.interfaces.iter().filter(own);
         ExporterState {
+            interfaces: Interfaces::new(
+                interfaces
+                    .filter_map(|interface| Some((interface.if_index, Fraction::one_of(interface.sampling.into())?))),
+            ),
             exporter: Exporter { id, address, name: configured.and_then(|known| known.name.clone()).or(name) },
             address: address.into(),
             configured: configured.and_then(|known| Fraction::one_of(known.sampling?.into())),
@@ -468,6 +556,45 @@ impl Shared {
         self.pending_octets.fetch_sub(octets, Ordering::AcqRel);
     }
 
+    /// Goes up whenever a name in options is new, another or gone.
+    pub fn labels_generation(&self) -> u64 {
+        self.labels_generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn labels_changed(&self) {
+        self.labels_generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Names that exporters gave, as the table that is published. Of several
+    /// domains of an exporter that name the same, one is taken.
+    pub fn labels(&self) -> network::Labels {
+        let states: Vec<_> = self.registry.read().by_address.values().cloned().collect();
+        let mut rows = Vec::new();
+        for exporter in states {
+            let state = exporter.state.lock();
+            for domain in state.domains.values() {
+                let named = domain.exporter.map_or(exporter.exporter.address, |(_, named)| Address(named.octets()));
+                rows.extend(domain.labels.iter().map(|(key, name, description)| Label {
+                    exporter: named,
+                    kind: key.kind as u8,
+                    number: key.number,
+                    name: name.to_owned(),
+                    description: description.to_owned(),
+                }));
+            }
+        }
+        rows.sort_unstable_by(|a, b| label_order(a).cmp(&label_order(b)));
+        rows.dedup_by_key(|row| (row.exporter, row.kind, row.number));
+        network::Labels { generation: self.labels_generation(), rows }
+    }
+
+    /// Room for so many more octets of names: false where it is not there.
+    pub(crate) fn reserve_labels(&self, more: isize) -> bool {
+        let max = self.config.labels_octets_total_max;
+        let next = |now: usize| now.checked_add_signed(more).filter(|sum| *sum <= max || more <= 0);
+        self.label_octets.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
+    }
+
     /// Drops what has waited too long for its template, and what nobody uses any more.
     pub(crate) fn sweep(&self, now_ms: i64, counters: &Counters) {
         self.compiled.lock().retain(|_, alike| {
@@ -525,6 +652,10 @@ impl ExporterState {
             }
         }
         let seen = |protocol: &Protocol| stats.protocols >> (*protocol as u8) & 1 == 1;
+        let mut names = BTreeMap::new();
+        for (kind, count) in state.domains.values().flat_map(|domain| domain.labels.counts()) {
+            *names.entry(kind.text()).or_default() += count;
+        }
         ExporterStatus {
             address: self.exporter.address.ip(),
             id: self.exporter.id,
@@ -545,6 +676,8 @@ impl ExporterState {
                 source: sampling.source.text(),
             }),
             sequence,
+            names,
+            unmapped: state.unmapped.status(),
             errors: stats.errors.by_text(),
             pending: state.domains.values().flat_map(|domain| domain.pending.values()).map(VecDeque::len).sum(),
             pending_octets: state.pending_octets,
@@ -557,6 +690,12 @@ impl ExporterState {
     /// Where neither record nor options nor header say.
     pub(crate) fn fallback(&self) -> Sampling {
         self.configured.map_or(Sampling::UNKNOWN, |fraction| Sampling::new(fraction, SamplingSource::Configuration))
+    }
+
+    /// Likewise, of a record that came in and left by these interfaces.
+    pub(crate) fn fallback_of(&self, ports: (Option<u32>, Option<u32>)) -> Sampling {
+        let fallback = self.fallback();
+        self.interfaces.instead_of(fallback, ports).unwrap_or(fallback)
     }
 }
 
@@ -580,6 +719,10 @@ impl State {
     }
 }
 
+fn label_order(label: &Label) -> (Address, u8, u64, &str, &str) {
+    (label.exporter, label.kind, label.number, &label.name, &label.description)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -601,7 +744,7 @@ mod tests {
             let key = DomainKey { protocol: Protocol::Ipfix, domain, session: Session::NONE };
             state.domain(key, 8).unwrap();
             super::super::sets::learn(&shared, &mut state, key, &said(options, &fields)).unwrap();
-            learned.push(state.domains[&key].templates[&256].clone());
+            learned.push(state.domains[&key].templates[&256].compiled.clone());
         }
         assert!(Arc::ptr_eq(&learned[0], &learned[1]));
         assert!(!Arc::ptr_eq(&learned[0], &learned[2]) && !Arc::ptr_eq(&learned[0], &learned[3]));

@@ -2,6 +2,7 @@
 
 mod captures;
 mod cases;
+mod elements;
 mod hostile;
 mod message;
 
