@@ -217,6 +217,11 @@ impl Settings {
                 return Err(wrong(format!("exporter {}: sampling 0 is no rate: 1 is unsampled", exporter.address)));
             }
         }
+        if let Some(interface) = self.interface.iter().find(|interface| interface.sampling == Some(0)) {
+            let (exporter, if_index) = (interface.exporter, interface.if_index);
+            return Err(wrong(format!("interface {exporter} {if_index}: sampling 0 is no rate: 1 is unsampled")));
+        }
+        self.collector.decode.check().map_err(wrong)?;
         let mut peers = BTreeSet::new();
         for peer in &self.bgp.peer {
             if !peers.insert((&peer.address, &peer.local_address)) {
@@ -237,6 +242,13 @@ impl Settings {
             address: exporter.address,
             name: exporter.name.clone(),
             sampling: exporter.sampling,
+        }));
+        config.decode.interfaces.extend(self.interface.iter().filter_map(|interface| {
+            Some(benocs_collector::decode::InterfaceConfig {
+                exporter: interface.exporter,
+                if_index: interface.if_index,
+                sampling: interface.sampling?,
+            })
         }));
         config
     }
@@ -332,6 +344,7 @@ mod tests {
                 "bgp.router_id=192.0.2.10".to_owned(),
                 "log.level=debug".to_owned(),
                 "exporter=[{address=\"192.0.2.1\", sampling=100}]".to_owned(),
+                "collector.decode.map=[{element=\"64512/7\", column=\"application_id\"}]".to_owned(),
             ],
         )?;
         assert_eq!(settings.collector.listen, ["127.0.0.1:9"]);
@@ -354,6 +367,10 @@ mod tests {
             ("collector.fan_out=[{to=[]}]", "nobody"),
             ("exporter=[{address=\"192.0.2.1\"},{address=\"192.0.2.1\"}]", "twice"),
             ("exporter=[{address=\"192.0.2.1\",sampling=0}]", "sampling"),
+            ("interface=[{exporter=\"192.0.2.1\",if_index=7,sampling=0}]", "interface 192.0.2.1 7: sampling"),
+            ("collector.decode.map=[{element=\"95\",column=\"src_addr\"}]", "octetArray"),
+            ("collector.decode.map=[{element=\"9/12232\",column=\"application_id\"}]", "applicationCategoryName"),
+            ("collector.decode.map=[{element=\"64512/7\",column=\"application\"}]", "no column \"application\""),
             ("network.own_prefixes=[\"10.0.0.0/33\"]", "own_prefixes"),
             ("exporter=[{address=\"192.0.2.1\",snmp_community_file=\"/nonexistent/c\"}]", "snmp_community_file"),
         ] {

@@ -293,6 +293,7 @@ impl Site {
                 },
             )?;
             snmp_status = Some(snmp.status.clone());
+            onward_to.push(onward(snmp.handle.outbox.clone(), benocs_snmp::Message::Table));
             upstream.extend([stage(speaker), stage(snmp.handle)]);
         }
 

@@ -1,10 +1,12 @@
 //! The poller's worker.
 //!
 //!   routers (n) <--SNMP v2c, UDP--> poll tasks (1 a router) --result--> [snmp] --Interfaces--> hub (1)
-//!                                                                         |--SystemInfo------> engine (1)
+//!   hub (1) --Table(Labels)----------------------------------------------^ |--SystemInfo------> engine (1)
 //!                                                                         '--> state (ids, versions)
 //!
 //! A router's task waits for its own answers only: a silent one delays nobody.
+//! An interface is what configuration says, else what SNMP says, else what the
+//! exporter itself says in options.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use benocs_model::address::Address;
+use benocs_model::network::{LabelKind, Labels};
 use benocs_model::tables::TableUpdate;
 use benocs_runtime::state::State;
 use benocs_runtime::{Context, Fatal, Handle, Outbox, Restart, Settings, Worker};
@@ -45,6 +48,14 @@ pub struct SystemInfo {
     pub vendor: Option<String>,
 }
 
+/// What the poller is told.
+#[derive(Debug)]
+pub enum Message {
+    Polled(Poller),
+    /// Names that exporters gave; the others are of no interest.
+    Table(Arc<TableUpdate>),
+}
+
 /// A poll's result, on its way from its task.
 #[derive(Debug)]
 pub struct Poller {
@@ -64,7 +75,7 @@ pub struct Parts {
 
 /// A running poller.
 pub struct Snmp {
-    pub handle: Handle<Poller>,
+    pub handle: Handle<Message>,
     pub status: StatusReader,
 }
 
@@ -153,6 +164,8 @@ struct Poll {
     classifier: Classifier,
     parts: Parts,
     versions: Versions,
+    /// What exporters say of their interfaces.
+    labels: Arc<Labels>,
     statuses: Vec<TargetStatus>,
     counted: Vec<Option<Counted>>,
     metrics: Metrics,
@@ -177,6 +190,7 @@ impl Poll {
             classifier,
             parts,
             versions,
+            labels: Arc::default(),
             metrics: Metrics::new(),
             stop: watch::channel(()).0,
             generation: 0,
@@ -185,19 +199,20 @@ impl Poll {
         })
     }
 
-    /// What a poll says, over it what configuration says.
+    /// What a poll says; over it what configuration says; where both are silent, what the exporter says.
     fn observe(&self, exporter: IpAddr, exporter_name: &str, polled: &[Polled]) -> Vec<Observed> {
         let address = exporter.to_string();
         let fixed = || self.config.interfaces.iter().filter(|fixed| fixed.exporter == exporter);
         let mut all: Vec<Polled> = polled.to_vec();
+        let mut places: HashMap<u32, usize> = all.iter().enumerate().map(|(at, one)| (one.if_index, at)).collect();
+        let mut place = |all: &mut Vec<Polled>, if_index: u32| {
+            *places.entry(if_index).or_insert_with(|| {
+                all.push(Polled { if_index, ..Polled::default() });
+                all.len() - 1
+            })
+        };
         for one in fixed() {
-            let at = match all.iter().position(|polled| polled.if_index == one.if_index) {
-                Some(at) => at,
-                None => {
-                    all.push(Polled { if_index: one.if_index, ..Polled::default() });
-                    all.len() - 1
-                }
-            };
+            let at = place(&mut all, one.if_index);
             let polled = &mut all[at];
             if let Some(name) = &one.name {
                 polled.name.clone_from(name);
@@ -207,8 +222,28 @@ impl Poll {
             }
             polled.speed = one.speed.unwrap_or(polled.speed);
         }
+        let known = all.len();
+        for label in self.labels.of(Address::from(exporter), LabelKind::Interface) {
+            let Ok(if_index) = u32::try_from(label.number) else { continue };
+            let at = place(&mut all, if_index);
+            if all[at].name.is_empty() {
+                all[at].name.clone_from(&label.name);
+                if all[at].description.is_empty() {
+                    all[at].description.clone_from(&label.description);
+                }
+            }
+        }
+        // Configuration that gives no name leaves the one that was found earlier.
+        for polled in all.iter_mut().filter(|polled| polled.name.is_empty()) {
+            let Some(before) = self.versions.current(Address::from(exporter), polled.if_index) else { continue };
+            polled.name.clone_from(&before.name);
+            if polled.description.is_empty() {
+                polled.description.clone_from(&before.description);
+            }
+        }
         all.into_iter()
-            .map(|polled| {
+            .enumerate()
+            .map(|(at, polled)| {
                 let mut class = self.classifier.classify(&Subject {
                     name: &polled.name,
                     description: &polled.description,
@@ -225,7 +260,7 @@ impl Poll {
                     class.remote_as = one.remote_as.or(class.remote_as);
                 }
                 let Polled { if_index, name, description, speed, addresses, .. } = polled;
-                Observed { if_index, name, description, speed, class, addresses }
+                Observed { if_index, name, description, speed, class, addresses, by_exporter: at >= known }
             })
             .collect()
     }
@@ -280,6 +315,31 @@ impl Poll {
         if let Some(counted) = self.counted.get_mut(at) {
             *counted = Some(Counted { at_ms: now, uptime_cs: inventory.uptime_cs, octets });
         }
+        Ok(())
+    }
+
+    /// A router that is not polled, or was not yet, is known by what it says itself.
+    fn on_labels(&mut self, exporter: IpAddr) -> anyhow::Result<()> {
+        let polled = self.config.targets.iter().any(|target| target.address == exporter);
+        let observed = self.observe(exporter, "", &[]);
+        let observed = observed.into_iter().filter(|one| one.by_exporter || !polled).collect();
+        self.versions.apply(Address::from(exporter), observed, false, now_ms())
+    }
+
+    fn on_table(&mut self, labels: &Arc<Labels>) -> anyhow::Result<()> {
+        let before = std::mem::replace(&mut self.labels, labels.clone());
+        let mut exporters: Vec<Address> = labels.rows.iter().map(|row| row.exporter).collect();
+        exporters.dedup();
+        for exporter in exporters {
+            let of = |labels: &Labels| labels.of(exporter, LabelKind::Interface).to_vec();
+            // A router that answers says it better, and is asked again within a minute.
+            let target = self.config.targets.iter().position(|target| Address::from(target.address) == exporter);
+            let polled = target.and_then(|at| self.statuses.get(at)).is_some_and(|status| status.failures == 0);
+            if !polled && of(labels) != of(&before) {
+                self.on_labels(exporter.ip())?;
+            }
+        }
+        self.status_changed = true;
         Ok(())
     }
 
@@ -363,7 +423,7 @@ async fn keep_polling(
     config: Rc<Config>,
     sockets: Sockets,
     slots: Slots,
-    results: Outbox<Poller>,
+    results: Outbox<Message>,
     mut stop: watch::Receiver<()>,
 ) {
     let Some(target) = config.targets.get(at) else { return };
@@ -379,7 +439,7 @@ async fn keep_polling(
             let Ok(_slot) = slots.of(failures > 0).acquire().await else { return };
             let outcome = poll(&sockets, target, &config).await;
             failures = if matches!(outcome, Outcome::Read { .. }) { 0 } else { failures + 1 };
-            if results.send(Poller { target: at, outcome }).await.is_err() {
+            if results.send(Message::Polled(Poller { target: at, outcome })).await.is_err() {
                 return;
             }
             due = started + pause(interval, failures);
@@ -393,7 +453,7 @@ async fn keep_polling(
 }
 
 impl Worker for Poll {
-    type Message = Poller;
+    type Message = Message;
 
     fn start(&mut self, context: &mut Context<Self>) -> anyhow::Result<()> {
         let mut exporters: Vec<IpAddr> = self.config.interfaces.iter().map(|one| one.exporter).collect();
@@ -426,9 +486,18 @@ impl Worker for Poll {
         Ok(())
     }
 
-    fn handle(&mut self, message: Poller, _: &mut Context<Self>) -> anyhow::Result<()> {
+    fn handle(&mut self, message: Message, _: &mut Context<Self>) -> anyhow::Result<()> {
+        let Poller { target, outcome } = match message {
+            Message::Polled(polled) => polled,
+            Message::Table(update) => {
+                return match &*update {
+                    TableUpdate::Labels(labels) => self.on_table(labels),
+                    _ => Ok(()),
+                };
+            }
+        };
         self.status_changed = true;
-        let Poller { target, outcome } = message;
+        let first_failure = self.statuses.get(target).is_some_and(|status| status.failures == 0);
         let Some(status) = self.statuses.get_mut(target) else { return Ok(()) };
         status.polls += 1;
         match outcome {
@@ -447,7 +516,11 @@ impl Worker for Poll {
                 status.problem = reason;
             }
         }
-        Ok(())
+        let silent = self.statuses.get(target).is_some_and(|status| status.failures > 0 && status.last_ms.is_none());
+        match self.config.targets.get(target).map(|target| target.address) {
+            Some(exporter) if first_failure && silent => self.on_labels(exporter),
+            _ => Ok(()),
+        }
     }
 
     fn tick(&mut self, _: &mut Context<Self>) -> anyhow::Result<()> {

@@ -59,6 +59,8 @@ pub struct StaticInterface {
     pub provider: Option<String>,
     /// AS of the neighbour behind it.
     pub remote_as: Option<u32>,
+    /// One of so many packets is sampled on it, where the router does not say it; the collector's.
+    pub sampling: Option<u32>,
 }
 
 impl StaticInterface {

@@ -10,7 +10,7 @@ mod metrics;
 mod poll;
 mod versions;
 
-pub use actor::{InterfaceStatus, Parts, Poller, Snmp, Status, StatusReader, SystemInfo, TargetStatus, spawn};
+pub use actor::{InterfaceStatus, Message, Parts, Poller, Snmp, Status, StatusReader, SystemInfo, TargetStatus, spawn};
 pub use classify::{Class, Classifier, Field, Rule, Subject};
 pub use config::{Config, Secret, StaticInterface, Target};
 pub use error::ConfigError;

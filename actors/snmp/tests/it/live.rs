@@ -6,7 +6,8 @@ use std::sync::{Arc, RwLock};
 
 use async_snmp::Value;
 use benocs_model::address::Address;
-use benocs_model::network::{Boundary, Connectivity};
+use benocs_model::network::{Boundary, Connectivity, Label, LabelKind, Labels};
+use benocs_model::tables::TableUpdate;
 use benocs_runtime::state::State;
 use benocs_snmp::{Config, Secret, StaticInterface, Target};
 
@@ -175,6 +176,7 @@ fn configuration_stands_in_for_snmp_and_over_it() {
             connectivity: Some("transit".to_owned()),
             provider: Some("Example".to_owned()),
             remote_as: Some(64500),
+            sampling: None,
         };
         let other = IpAddr::from([192, 0, 2, 9]);
         let named = StaticInterface { name: Some("xe-0/0/0".to_owned()), ..fixed(other, 7) };
@@ -192,6 +194,30 @@ fn configuration_stands_in_for_snmp_and_over_it() {
         assert_eq!((over.speed, over.remote_as), (10_000_000_000, Some(64500)));
         assert_eq!(polled.connectivity, Connectivity::Core as u8);
         assert_eq!((alone.name.as_str(), alone.boundary), ("xe-0/0/0", Boundary::External as u8));
+        // What an exporter says names what nobody else does: one that is configured without a name keeps the id.
+        let label = |exporter: IpAddr, number, name: &str, description: &str| Label {
+            exporter: exporter.into(),
+            kind: LabelKind::Interface as u8,
+            number,
+            name: name.to_owned(),
+            description: description.to_owned(),
+        };
+        let third = IpAddr::from([192, 0, 2, 10]);
+        let rows = vec![
+            label(LOOPBACK, 2, "no", ""),
+            label(other, 7, "no", ""),
+            label(third, 3, "Gi0/3", "Transit: Example AS64496"),
+        ];
+        let labels = TableUpdate::Labels(Arc::new(Labels { generation: 1, rows }));
+        bench.snmp.handle.outbox.offer(benocs_snmp::Message::Table(Arc::new(labels))).expect("room");
+        let told = bench
+            .until("the third router", |bench| {
+                bench.table.rows.iter().find(|row| row.exporter == Address::from(third)).cloned()
+            })
+            .await;
+        assert_eq!((told.name.as_str(), told.connectivity), ("Gi0/3", Connectivity::Transit as u8));
+        assert_eq!((told.if_index, told.remote_as), (3, Some(64496)));
+        assert!(bench.table.rows.iter().all(|row| row.name != "no"), "{:?}", bench.table.rows);
         let wrong = StaticInterface { boundary: Some("outside".to_owned()), ..fixed(other, 7) };
         assert!(Bench::start(Config { interfaces: vec![wrong], ..config }, &state).is_err());
     });
