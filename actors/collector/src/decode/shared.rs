@@ -458,7 +458,7 @@ impl Shared {
     pub(crate) fn end_session(&self, source: Address, session: Session, counters: &Counters) {
         let Some(exporter) = self.known(source) else { return };
         let mut state = exporter.state.lock();
-        let State { stats, domains, templates, pending_octets } = &mut *state;
+        let State { stats, domains, templates, pending_octets, .. } = &mut *state;
         domains.retain(|key, domain| {
             if key.session != session {
                 return true;
