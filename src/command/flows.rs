@@ -193,7 +193,7 @@ impl View {
                 line += "  ";
             }
             line += &last;
-            line.trim_end().to_owned()
+            cut(line.trim_end(), width)
         };
         let title = if causes > 0 { "why" } else { "" };
         lines.push(line(&|at| COLUMNS[at].title.to_owned(), title.to_owned()));
@@ -243,7 +243,7 @@ fn heading(answer: &Value, rows: &[&Value]) -> Vec<String> {
     let silent = rows.iter().filter(|row| row["silent"].as_bool() == Some(true)).count();
     let mut lines = vec![format!(
         "{}  {} exporters, {silent} silent  {} records/s  {} datagrams/s",
-        when::rfc3339(answer["now_ms"].as_i64().unwrap_or_default()),
+        when::rfc3339(answer["now_ms"].as_i64().unwrap_or_default() / 1000 * 1000),
         rows.len(),
         si(sum("records_per_s")),
         si(sum("datagrams_per_s")),
