@@ -62,11 +62,13 @@ pub enum Command {
     /// Routes of the running process.
     Rib(RibArgs),
     /// Feeds and losses of the running process.
-    Status(JsonArgs),
+    Status(FeedArgs),
     /// Exporters of the running process: rate, loss by cause, templates, sampling, last seen; drawn anew each second.
     Flows(FlowsArgs),
     /// Set a user's password for the page (the process must not be running).
     Passwd(PasswdArgs),
+    /// Tokens with which other machines ask over HTTPS.
+    Token(TokenArgs),
     /// The store of a process that is not running.
     Store(StoreArgs),
     /// Certificates for the links between machines.
@@ -170,6 +172,12 @@ pub struct SimulateArgs {
     /// Write what really flowed, per 5 minutes and dimension, as JSON lines.
     #[arg(long, value_name = "FILE")]
     pub truth: Option<PathBuf>,
+    /// Write the graph of the provider's IS-IS, as BGP-LS tells it and with all distances, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub graph: Option<PathBuf>,
+    /// So many further routers are in the IS-IS, behind the provider's own; they neither export nor speak.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20_000))]
+    pub igp_nodes: u32,
     /// Break one thing at a known time: sampling, loss, flap, silent or ifindex, as in loss@60 or silent@60:r1.
     #[arg(long, value_name = "FAULT@SECONDS[:ROUTER]")]
     pub fault: Vec<String>,
@@ -255,6 +263,22 @@ pub struct QueryArgs {
     pub sightings: Sightings,
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+// Asks another machine instead of the process of `--data`. No doc comment: clap would take it for the command's own.
+#[derive(Debug, Args)]
+pub struct RemoteArgs {
+    /// Ask another machine, over HTTPS and with a token: https://HOST[:PORT].
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// A file whose first line is the token (see `benocs token create`); without it, $BENOCS_TOKEN.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub token_file: Option<PathBuf>,
+    /// Trust this certificate, or this authority's (PEM), instead of the system's authorities.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -278,6 +302,8 @@ pub enum RibCommand {
         router: Option<String>,
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
     },
 }
 
@@ -311,6 +337,59 @@ pub struct FlowsArgs {
     pub once: bool,
     #[arg(long, value_enum, default_value_t)]
     pub sort: FlowsOrder,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct FeedArgs {
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; it is shown once, only its hash is kept.
+    Create {
+        /// What it is for.
+        #[arg(long)]
+        label: String,
+        /// What it may do: a viewer asks and sees the feeds, an analyst looks up routes too.
+        #[arg(long, value_enum, default_value_t = TokenRole::Viewer)]
+        role: TokenRole,
+        /// Whose it is; it ends with the user and may do no more.
+        #[arg(long, default_value = "admin")]
+        user: String,
+        /// How long it lives.
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+        /// Write it to this new file (0600) instead of standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Tokens, without their secrets.
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a token, by its id in the list.
+    Remove { id: String },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum TokenRole {
+    Viewer,
+    Analyst,
+    Operator,
+    Administrator,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use benocs_model::question::{Ask, AskError, Question};
+use benocs_web::{TokenAnswer, TokenRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,6 +30,7 @@ pub enum Request {
     Rib { address: String, router: Option<String> },
     Status,
     Flows,
+    Token(TokenRequest),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +52,7 @@ pub struct Answers {
     pub rib: Option<RibAnswer>,
     pub status: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub flows: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
+    pub tokens: Option<TokenAnswer>,
 }
 
 pub type RibAnswer = Arc<dyn Fn(&str, Option<&str>) -> anyhow::Result<Value> + Send + Sync>;
@@ -60,10 +63,15 @@ pub fn socket_path(data: &Path) -> PathBuf {
     data.join("benocs.sock")
 }
 
+/// Whether a process runs on the data directory.
+pub fn is_answered(data: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket_path(data)).is_ok()
+}
+
 /// Serves on the runtime of the caller until the process ends.
 pub fn serve(data: &Path, answers: Answers) -> anyhow::Result<()> {
     let path = socket_path(data);
-    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+    if is_answered(data) {
         bail!("another benocs runs on {}: choose another --data directory", data.display());
     }
     match std::fs::remove_file(&path) {
@@ -147,6 +155,10 @@ async fn answer(request: Request, answers: &Answers) -> Response {
         Request::Flows => match &answers.flows {
             None => elsewhere("for exporters", "netflow00"),
             Some(flows) => Response::Ok(flows()),
+        },
+        Request::Token(request) => match &answers.tokens {
+            None => elsewhere("for tokens", "af00"),
+            Some(tokens) => tokens(&request).map_or_else(failed, Response::Ok),
         },
     }
 }

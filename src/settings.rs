@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use benocs_model::address::{Address, Prefix};
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
 
 /// Every setting with its default, commented; a test holds it against [`Settings::default`].
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -154,6 +155,50 @@ fn located(path: &Path, text: &str, error: &toml::de::Error) -> String {
     format!("{}:{line}: {}", path.display(), error.message().replace('\n', " "))
 }
 
+/// Puts "file:line: " before an error that begins with a setting of the file, as in `bgp.peer[1].address: ...`.
+pub fn locate(error: anyhow::Error, file: Option<&Path>, sets: &[String]) -> anyhow::Error {
+    let (Some(Wrong(message)), Some(path)) = (error.downcast_ref::<Wrong>(), file) else { return error };
+    let part_of_setting = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']');
+    let setting = message.split(|c| !part_of_setting(c)).next().unwrap_or_default();
+    // What --set gave is not in the file.
+    let section = setting.split(['.', '[']).next().unwrap_or_default();
+    let given = |set: &String| {
+        let key = set.split('=').next().unwrap_or_default().trim();
+        key == section || setting.starts_with(key)
+    };
+    if sets.iter().any(given) {
+        return error;
+    }
+    match std::fs::read_to_string(path).ok().and_then(|text| line_of(&text, setting)) {
+        Some(line) => wrong(format!("{}:{line}: {message}", path.display())),
+        None => error,
+    }
+}
+
+/// Line of the setting, or of the table that would have it.
+fn line_of(text: &str, setting: &str) -> Option<usize> {
+    let root = toml::de::DeTable::parse(text).ok()?;
+    let (mut table, mut found) = (root.get_ref(), None);
+    for part in setting.split('.') {
+        let (name, number) = match part.split_once('[') {
+            Some((name, number)) => (name, number.trim_end_matches(']').parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == name) else { break };
+        let (mut value, mut at) = (value, key.span().start);
+        if let (Some(number), Some(all)) = (number, value.get_ref().as_array()) {
+            let Some(one) = all.get(number) else { break };
+            (value, at) = (one, one.span().start);
+        }
+        found = Some(at);
+        match value.get_ref().as_table() {
+            Some(inner) => table = inner,
+            None => break,
+        }
+    }
+    Some(text[..found?.min(text.len())].matches('\n').count() + 1)
+}
+
 /// Sets `a.b.c=value`; what is not a TOML value is a string.
 fn apply(table: &mut toml::Table, set: &str) -> anyhow::Result<()> {
     let (key, value) = set
@@ -206,15 +251,16 @@ impl Settings {
             addresses(setting, listen)?;
         }
         let mut seen = BTreeSet::new();
-        for exporter in &self.exporter {
+        for (number, exporter) in self.exporter.iter().enumerate() {
+            let setting = |field: &str| format!("exporter[{number}].{field}");
             if !seen.insert(exporter.address) {
-                return Err(wrong(format!("exporter {} is there twice: keep one", exporter.address)));
+                return Err(wrong(format!("{}: {} is there twice: keep one", setting("address"), exporter.address)));
             }
             if let Some(file) = &exporter.snmp_community_file {
-                readable(file, "snmp_community_file", &exporter.address.to_string())?;
+                readable(file, &setting("snmp_community_file"))?;
             }
             if exporter.sampling == Some(0) {
-                return Err(wrong(format!("exporter {}: sampling 0 is no rate: 1 is unsampled", exporter.address)));
+                return Err(wrong(format!("{}: 0 is no rate: 1 is unsampled", setting("sampling"))));
             }
         }
         if let Some(interface) = self.interface.iter().find(|interface| interface.sampling == Some(0)) {
@@ -223,14 +269,41 @@ impl Settings {
         }
         self.collector.decode.check().map_err(wrong)?;
         let mut peers = BTreeSet::new();
-        for peer in &self.bgp.peer {
+        for (number, peer) in self.bgp.peer.iter().enumerate() {
             if !peers.insert((&peer.address, &peer.local_address)) {
-                return Err(wrong(format!("bgp.peer {} is there twice: keep one", peer.address)));
+                return Err(wrong(format!("bgp.peer[{number}].address: {} is there twice: keep one", peer.address)));
             }
         }
         self.collector().check().map_err(|error| wrong(error.to_string()))?;
         self.bgp.check().map_err(|error| wrong(error.to_string()))?;
         self.own_prefixes()?;
+        EnvFilter::try_new(&self.log.level)
+            .map_err(|error| wrong(format!("log.level {:?} is not a level: {error}", self.log.level)))?;
+        self.dnstap.check().map_err(|error| wrong(error.to_string()))?;
+        let snmp = benocs_snmp::Config { interfaces: self.interface.clone(), ..self.snmp.clone() };
+        snmp.check().map_err(|error| wrong(error.to_string()))?;
+        if self.web.certificate_file.is_some() != self.web.key_file.is_some() {
+            return Err(wrong("web.certificate_file and web.key_file go together: give both or none"));
+        }
+        Ok(())
+    }
+
+    /// Files that the roles of a machine read; others need not have them.
+    pub fn check_files(&self, runs: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+        let web = [
+            ("web.certificate_file", &self.web.certificate_file),
+            ("web.key_file", &self.web.key_file),
+            ("web.admin_password_file", &self.web.admin_password_file),
+        ];
+        let web = if runs("af00") { &web[..] } else { &[] };
+        for (setting, file) in [("network.as_names_file", &self.network.as_names_file)].iter().chain(web) {
+            if let Some(file) = file {
+                readable(file, setting)?;
+            }
+        }
+        if runs("dns00") {
+            self.dnstap.service_rules().map_err(|error| wrong(error.to_string().replace('\n', " ")))?;
+        }
         Ok(())
     }
 
@@ -277,10 +350,13 @@ impl Settings {
     }
 }
 
-fn readable(file: &Path, setting: &str, of: &str) -> anyhow::Result<()> {
-    std::fs::metadata(file)
-        .map(drop)
-        .map_err(|error| wrong(format!("{of}: cannot read {setting} {}: {error}", file.display())))
+fn readable(file: &Path, setting: &str) -> anyhow::Result<()> {
+    let opened = std::fs::File::open(file).and_then(|opened| opened.metadata());
+    match opened {
+        Ok(metadata) if metadata.is_dir() => Err(wrong(format!("{setting}: {} is a directory", file.display()))),
+        Ok(_) => Ok(()),
+        Err(error) => Err(wrong(format!("{setting}: cannot read {}: {error}", file.display()))),
+    }
 }
 
 /// First line of a secret's file.
@@ -314,6 +390,7 @@ mod tests {
             "fan_out]]",
             "as_names_file",
             "snmp_community_file",
+            "services_file",
             "remote_as",
         ] {
             assert!(DEFAULTS.contains(optional), "{optional} is shown, commented out");
@@ -331,6 +408,32 @@ mod tests {
         assert!(text.contains("wrong.toml:5:") && text.contains("listen_on"), "{text}");
         assert!(error.downcast_ref::<Wrong>().is_some());
         std::fs::remove_dir_all(&directory)?;
+        Ok(())
+    }
+
+    #[test]
+    fn what_types_cannot_hold_is_located_too() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("wrong.toml");
+        let text = "[collector]\nnap_ms = 1\nlisten = [\"2055\"]\n\n[[bgp.peer]]\naddress = \"192.0.2.1\"\nremote_as = 1\n\n\
+                    [[bgp.peer]]\nremote_as = 1\naddress = \"192.0.2.1\"\n\n[log]\nlevel = \"a=b=c\"\n";
+        std::fs::write(&file, text)?;
+        let check = |sets: &[&str]| -> anyhow::Result<String> {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            let error = Settings::load(Some(&file), &sets)?.check().unwrap_err();
+            let error = locate(error, Some(&file), &sets);
+            assert!(error.downcast_ref::<Wrong>().is_some());
+            Ok(error.to_string())
+        };
+        let error = check(&[])?;
+        assert!(error.contains("wrong.toml:3: collector.listen"), "{error}");
+        let error = check(&["collector.listen=[]"])?;
+        assert!(error.contains("wrong.toml:11: bgp.peer[1].address"), "{error}");
+        let error = check(&["collector.listen=[]", "bgp.peer=[]"])?;
+        assert!(error.contains("wrong.toml:14: log.level"), "{error}");
+        let error = check(&["collector.listen=[\"x\"]"])?;
+        assert!(error.starts_with("collector.listen"), "{error}");
+        assert_eq!(line_of(text, "bgp.peer[1].password_file"), Some(9), "the table that would have it");
         Ok(())
     }
 
@@ -373,10 +476,31 @@ mod tests {
             ("collector.decode.map=[{element=\"64512/7\",column=\"application\"}]", "no column \"application\""),
             ("network.own_prefixes=[\"10.0.0.0/33\"]", "own_prefixes"),
             ("exporter=[{address=\"192.0.2.1\",snmp_community_file=\"/nonexistent/c\"}]", "snmp_community_file"),
+            ("log.level=loud=very", "log.level"),
+            ("web.certificate_file=/dev/null", "go together"),
+            ("snmp.classify=[{field=\"name\",regex=\"(\"}]", "snmp.classify"),
+            ("interface=[{exporter=\"192.0.2.1\",if_index=7,boundary=\"outside\"}]", "external, internal"),
+            ("dnstap.client_prefix_v4=33", "client_prefix_v4"),
         ] {
             let error = Settings::load(None, &[set.to_owned()])?.check().unwrap_err().to_string();
             assert!(error.contains(word), "{set}: {error}");
         }
         Settings::default().check()
+    }
+
+    #[test]
+    fn files_are_looked_for_where_they_are_read() -> anyhow::Result<()> {
+        for (set, role, word) in [
+            ("network.as_names_file=/nonexistent/names", "ce00", "as_names_file"),
+            ("web.key_file=/tmp", "af00", "directory"),
+            ("web.admin_password_file=/nonexistent/password", "af00", "admin_password_file"),
+            ("dnstap.services_file=/nonexistent/rules", "dns00", "/nonexistent/rules"),
+        ] {
+            let settings = Settings::load(None, &[set.to_owned()])?;
+            let error = settings.check_files(|runs| runs == role).unwrap_err();
+            assert!(error.to_string().contains(word) && error.downcast_ref::<Wrong>().is_some(), "{set}: {error}");
+        }
+        let settings = Settings::load(None, &["web.key_file=/nonexistent/key".to_owned()])?;
+        settings.check_files(|role| role != "af00")
     }
 }

@@ -9,9 +9,18 @@ use benocs_model::question::{Answer, DimensionInfo, Order, Question};
 use serde_json::Value;
 
 use super::table;
-use crate::cli::{self, JsonArgs, QueryArgs, RibArgs, RibCommand, SqlArgs};
-use crate::control::{Request, ask};
-use crate::when;
+use crate::cli::{self, FeedArgs, QueryArgs, RemoteArgs, RibArgs, RibCommand, SqlArgs};
+use crate::control::{self, Request};
+use crate::roles::Usage;
+use crate::{remote, when};
+
+/// Asks another machine where `--url` names one, else the process of the data directory.
+pub(super) fn ask(data: &Path, remote: &RemoteArgs, request: &Request) -> anyhow::Result<Value> {
+    match &remote.url {
+        Some(url) => remote::ask(remote, url, request),
+        None => control::ask(data, request),
+    }
+}
 
 pub fn query(data: &Path, arguments: &QueryArgs) -> anyhow::Result<()> {
     if arguments.dimensions {
@@ -19,8 +28,8 @@ pub fn query(data: &Path, arguments: &QueryArgs) -> anyhow::Result<()> {
     }
     let now_ms = when::now_ms();
     let question = Question {
-        from_ms: when::parse(&arguments.from, now_ms).context("--from")?,
-        to_ms: when::parse(&arguments.to, now_ms).context("--to")?,
+        from_ms: moment("--from", &arguments.from, now_ms)?,
+        to_ms: moment("--to", &arguments.to, now_ms)?,
         by: arguments.by.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
         filter: arguments.filter.clone(),
         limit: arguments.limit,
@@ -33,7 +42,7 @@ pub fn query(data: &Path, arguments: &QueryArgs) -> anyhow::Result<()> {
         all_sightings: matches!(arguments.sightings, cli::Sightings::All),
         tenant_sets: None,
     };
-    let value = ask(data, &Request::Query(Box::new(question)))?;
+    let value = ask(data, &arguments.remote, &Request::Query(Box::new(question)))?;
     if arguments.json {
         println!("{value}");
         return Ok(());
@@ -65,6 +74,10 @@ pub fn query(data: &Path, arguments: &QueryArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn moment(flag: &str, text: &str, now_ms: i64) -> anyhow::Result<i64> {
+    when::parse(text, now_ms).map_err(|error| Usage(format!("{flag}: {error:#}")).into())
+}
+
 /// What a question can be by, and a filter about.
 fn dimensions(json: bool) -> anyhow::Result<()> {
     let all: Vec<DimensionInfo> = dimension::all().iter().map(Dimension::info).collect();
@@ -84,14 +97,14 @@ fn dimensions(json: bool) -> anyhow::Result<()> {
 }
 
 pub fn sql(data: &Path, arguments: &SqlArgs) -> anyhow::Result<()> {
-    let value = ask(data, &Request::Sql(arguments.statement.clone()))?;
+    let value = control::ask(data, &Request::Sql(arguments.statement.clone()))?;
     println!("{}", serde_json::to_string_pretty(&value)?);
     Ok(())
 }
 
 pub fn rib(data: &Path, arguments: RibArgs) -> anyhow::Result<()> {
-    let RibCommand::Lookup { address, router, json } = arguments.command;
-    let value = ask(data, &Request::Rib { address, router })?;
+    let RibCommand::Lookup { address, router, json, remote } = arguments.command;
+    let value = ask(data, &remote, &Request::Rib { address, router })?;
     if json {
         println!("{value}");
     } else {
@@ -100,8 +113,8 @@ pub fn rib(data: &Path, arguments: RibArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn status(data: &Path, arguments: &JsonArgs) -> anyhow::Result<()> {
-    let value = ask(data, &Request::Status)?;
+pub fn status(data: &Path, arguments: &FeedArgs) -> anyhow::Result<()> {
+    let value = ask(data, &arguments.remote, &Request::Status)?;
     if arguments.json {
         println!("{value}");
     } else {

@@ -10,9 +10,10 @@ use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use crossterm::{cursor, execute, terminal};
 use serde_json::Value;
 
+use super::ask::ask;
 use super::table::{BAD, PLAIN, WARNING, cell, si};
-use crate::cli::{FlowsArgs, FlowsOrder};
-use crate::control::{Request, ask};
+use crate::cli::{FlowsArgs, FlowsOrder, RemoteArgs};
+use crate::control::Request;
 use crate::when;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ const NAME_WIDTH_MAX: usize = 24;
 const KEYS: &str = "q ends  sort: r records/s  d datagrams/s  l lost  t templates  s last seen  n name  arrows scroll";
 
 pub fn run(data: &Path, arguments: &FlowsArgs) -> anyhow::Result<()> {
-    let answer = ask(data, &Request::Flows)?;
+    let answer = ask(data, &arguments.remote, &Request::Flows)?;
     if arguments.json {
         println!("{answer}");
         return Ok(());
@@ -38,7 +39,7 @@ pub fn run(data: &Path, arguments: &FlowsArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    live(data, answer, view)
+    live(data, &arguments.remote, answer, view)
 }
 
 /// Columns and rows of the terminal; of one that does not know, what is usual.
@@ -68,7 +69,7 @@ impl Drop for Screen {
     }
 }
 
-fn live(data: &Path, mut answer: Value, mut view: View) -> anyhow::Result<()> {
+fn live(data: &Path, remote: &RemoteArgs, mut answer: Value, mut view: View) -> anyhow::Result<()> {
     let _screen = Screen::open()?;
     let mut failure = String::new();
     let mut asked = Instant::now();
@@ -99,7 +100,7 @@ fn live(data: &Path, mut answer: Value, mut view: View) -> anyhow::Result<()> {
         }
         asked = Instant::now();
         // A process that is started again is shown again.
-        match ask(data, &Request::Flows) {
+        match ask(data, remote, &Request::Flows) {
             Ok(fresh) => {
                 failure.clear();
                 answer = fresh;

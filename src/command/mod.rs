@@ -4,6 +4,7 @@ mod ask;
 mod bench;
 mod flows;
 mod table;
+mod token;
 mod traffic;
 
 use std::io::Write as _;
@@ -24,19 +25,20 @@ use crate::{compose, control};
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let inventory = Inventory::built_in()?;
     let load = || Settings::load(cli.config.as_deref(), &cli.set);
+    let locate = |error| settings::locate(error, cli.config.as_deref(), &cli.set);
     if cli.role.is_none() {
         benocs_sys::end_on_broken_pipe();
     }
     match (&cli.role, cli.command) {
         (Some(role), None) => {
             let roles = inventory.select(role)?;
-            compose::run(&inventory, &roles, load()?, &cli.data)
+            compose::run(&inventory, &roles, load()?, &cli.data).map_err(locate)
         }
         (Some(role), Some(Command::Check)) => {
-            inventory.select(role)?;
-            check(load()?)
+            let roles = inventory.select(role)?;
+            check(load()?, |role| roles.contains(&role)).map_err(locate)
         }
-        (None, Some(Command::Check)) => check(load()?),
+        (None, Some(Command::Check)) => check(load()?, |_| true).map_err(locate),
         (Some(_), Some(_)) => {
             Err(Usage("--role runs a machine's part, a command does one thing: give one of them".to_owned()).into())
         }
@@ -52,6 +54,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         (None, Some(Command::Status(arguments))) => ask::status(&cli.data, &arguments),
         (None, Some(Command::Flows(arguments))) => flows::run(&cli.data, &arguments),
         (None, Some(Command::Passwd(arguments))) => passwd(&cli.data, &arguments),
+        (None, Some(Command::Token(arguments))) => token::run(&cli.data, arguments),
         (None, Some(Command::Store(arguments))) => store(load()?, &cli.data, &arguments),
         (None, Some(Command::Ca(arguments))) => authority(&inventory, &arguments),
         (None, Some(Command::BenchCollector(arguments))) => bench::collector(&cli.data, &arguments),
@@ -69,8 +72,9 @@ pub(crate) async fn ended_by_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(settings: Settings) -> anyhow::Result<()> {
+fn check(settings: Settings, runs: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     settings.check()?;
+    settings.check_files(runs)?;
     println!("the configuration is good");
     Ok(())
 }
@@ -139,7 +143,7 @@ fn authority(inventory: &Inventory, arguments: &CaArgs) -> anyhow::Result<()> {
 
 /// Refuses where a process runs on the directory: it holds the state.
 fn not_running(data: &Path) -> anyhow::Result<()> {
-    if std::os::unix::net::UnixStream::connect(control::socket_path(data)).is_ok() {
+    if control::is_answered(data) {
         bail!("benocs runs on {}: stop it first", data.display());
     }
     Ok(())

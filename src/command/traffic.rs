@@ -78,7 +78,8 @@ const AS_NAMES_FILE: &str = "as-names.csv";
 
 pub fn simulate(arguments: SimulateArgs) -> anyhow::Result<()> {
     let faults = arguments.fault.iter().map(|fault| fault.parse().map_err(|error| anyhow::Error::new(Usage(error))));
-    let backfill_ms = arguments.backfill.as_deref().map_or(Ok(0), when::duration_ms).context("--backfill")?;
+    let backfill_ms = arguments.backfill.as_deref().map_or(Ok(0), when::duration_ms);
+    let backfill_ms = backfill_ms.map_err(|error| Usage(format!("--backfill: {error:#}")))?;
     let config = simulate::Config {
         seed: arguments.seed,
         scale: match arguments.scale {
@@ -98,6 +99,8 @@ pub fn simulate(arguments: SimulateArgs) -> anyhow::Result<()> {
         backfill_s: (backfill_ms / 1000) as u64,
         duration_s: arguments.seconds,
         truth: arguments.truth,
+        graph: arguments.graph,
+        igp_nodes: arguments.igp_nodes as usize,
         faults: faults.collect::<Result<_, _>>()?,
         stop: stop_on_signal()?,
         ..simulate::Config::default()
@@ -110,6 +113,7 @@ pub fn simulate(arguments: SimulateArgs) -> anyhow::Result<()> {
             .with_context(|| format!("cannot write {}", community.display()))?;
         let names = std::path::absolute(directory.join(AS_NAMES_FILE))?;
         let model = simulate::Model::build(&config)?;
+        simulate::write_graph(&config, &model)?;
         let lines: String = model.network.as_names.iter().map(|(number, name)| format!("{number},{name}\n")).collect();
         std::fs::write(&names, lines).with_context(|| format!("cannot write {}", names.display()))?;
         print!("{}", simulate::print_config(&config, &community)?);

@@ -39,6 +39,7 @@ const FIRST_LOGIN: &str = "first-login";
 /// Runs the roles until SIGTERM or SIGINT, then drains.
 pub fn run(inventory: &Inventory, roles: &[&str], mut settings: Settings, data: &Path) -> anyhow::Result<()> {
     settings.check()?;
+    settings.check_files(|role| roles.contains(&role))?;
     let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
     let name = if roles.len() == inventory.role.len() { crate::roles::ALL.to_owned() } else { roles.join(",") };
     start_logging(&settings.log.level)?;

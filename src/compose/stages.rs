@@ -363,11 +363,13 @@ impl Site {
                 tables: tables.clone(),
                 status: Arc::new(move || status.status()),
                 rib: answers.rib.clone(),
+                flows: answers.flows.clone(),
                 newest: Arc::new(move || newest.newest_ms()),
                 runtime: tokio::runtime::Handle::current(),
             };
             let web = Web::start(settings.web.clone(), data, engines, state, fatal.clone())?;
             first_password = web.first_password().map(str::to_owned);
+            answers.tokens = Some(web.tokens());
             ordered.push(("web", Box::new(move |limit| Box::pin(web.stop(limit.min(WEB_STOP))))));
         }
 

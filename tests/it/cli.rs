@@ -12,8 +12,18 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 
 #[test]
 fn wrong_usage_is_2_and_wrong_configuration_78() {
-    assert_eq!(run(&["--no-such-flag"]).0, 2);
-    assert_eq!(run(&["query", "--limit", "many"]).0, 2);
+    for wrong in [
+        &["--no-such-flag"][..],
+        &["query", "--limit", "many"],
+        &["query", "--from", "yesterday"],
+        &["query", "--url", "http://af00"],
+        &["replay", "x.pcap"],
+        &["simulate", "--fault", "burn@5"],
+        &["simulate", "--backfill", "long"],
+    ] {
+        let (status, output, error) = run(wrong);
+        assert_eq!((status, error.lines().count(), output.as_str()), (2, 1, ""), "{wrong:?}: {error}");
+    }
     let (status, _, error) = run(&["check", "--set", "collector.listne=[]"]);
     assert_eq!((status, error.lines().count()), (78, 1), "{error}");
     let (status, _, error) = run(&["--role", "all", "--set", "web.listen=[\"8443\"]", "--data", "/nonexistent/benocs"]);
@@ -48,7 +58,9 @@ fn version_and_help_are_there() {
     assert!(run(&["--version"]).1.starts_with("benocs "));
     let (status, help, _) = run(&["--help"]);
     assert_eq!(status, 0);
-    for command in ["check", "config", "replay", "generate", "simulate", "query", "rib", "status", "flows"] {
+    for command in ["check", "config", "replay", "generate", "simulate", "query", "rib", "status", "flows", "token"] {
         assert!(help.contains(command), "{command}");
     }
+    let (_, help, _) = run(&["query", "--help"]);
+    assert!(help.starts_with("Ask the running process about traffic") && help.contains("--token-file"), "{help}");
 }

@@ -7,6 +7,7 @@ mod cut;
 mod delivery;
 mod lab;
 mod process;
+mod remote;
 mod simulated;
 mod tidy;
 mod transport;

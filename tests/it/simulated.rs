@@ -130,6 +130,8 @@ fn what_is_stored_equals_the_truth_of_the_simulated_provider() {
     let truth_file = directory.path().join("truth.jsonl");
     let report = provider.run(&truth_file);
     let records = report["records"].as_u64().expect("records");
+    // Two of them offer BGP-LS as well: no session ended over it.
+    assert_eq!(report["bgp_sessions"], report["routers"], "{report}");
     eventually("every record is stored", || {
         let rolled = process.json(&["sql", "SELECT CAST(coalesce(sum(flows), 0) AS BIGINT) AS n FROM rollup_1m"]);
         (rolled[0]["n"].as_u64() == Some(records)).then_some(())

@@ -176,8 +176,11 @@ impl Config {
             };
             let password = match peer.password_file.as_os_str().is_empty() {
                 true => Vec::new(),
-                false => std::fs::read(&peer.password_file)
-                    .map_err(|source| ConfigError::Password { path: peer.password_file.clone(), source })?,
+                false => std::fs::read(&peer.password_file).map_err(|source| ConfigError::Password {
+                    setting: setting("password_file"),
+                    path: peer.password_file.clone(),
+                    source,
+                })?,
             };
             peers.push(PeerPlan {
                 name: if peer.name.is_empty() { peer.address.clone() } else { peer.name.clone() },

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 pub enum ConfigError {
     #[error("{setting} = \"{value}\" is not usable: {remedy}")]
     Value { setting: String, value: String, remedy: &'static str },
-    #[error("cannot read the password file {path}: {source}: create it or remove password_file")]
-    Password { path: PathBuf, source: std::io::Error },
+    #[error("{setting}: cannot read {path}: {source}: create it or remove password_file")]
+    Password { setting: String, path: PathBuf, source: std::io::Error },
     #[error("cannot listen for bgp on {address}: {source}: change bgp.listen or free the port")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot sign tcp to {peer}: {source}: the kernel needs TCP_MD5SIG, or remove password_file")]

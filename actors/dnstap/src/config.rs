@@ -95,6 +95,12 @@ impl Config {
         if prefix.v4 <= 32 && prefix.v6 <= 128 { Ok(prefix) } else { Err(ConfigError::ClientPrefix) }
     }
 
+    /// Finds what is wrong without opening a file.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.addresses()?;
+        self.client_prefix().map(drop)
+    }
+
     /// Rules as they hold now; read again to have changes take effect.
     pub fn service_rules(&self) -> Result<ServiceRules, ConfigError> {
         let mut rules = default_services()?;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use benocs_model::network::{Boundary, Connectivity};
 use serde::{Deserialize, Serialize};
 
-use crate::classify::Rule;
+use crate::classify::{Classifier, Rule};
 use crate::error::ConfigError;
 
 /// A community. It is neither shown nor written anywhere.
@@ -134,6 +134,14 @@ impl Default for Config {
             targets: Vec::new(),
             interfaces: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    /// Finds what is wrong in rules and interfaces.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        Classifier::new(&self.classify, false)?;
+        self.interfaces.iter().try_for_each(StaticInterface::check)
     }
 }
 

@@ -33,10 +33,14 @@ use crate::error::ApiError;
 use crate::guard::Places;
 use crate::lockout::Lockout;
 use crate::metrics::Metrics;
-use crate::{api, assets, guard, tls, when};
+use crate::tokens::TokenRequest;
+use crate::{api, assets, guard, tls, tokens, when};
 
 /// What routers would do with packets to an address: (address, router's name if only one).
 pub type RibAnswer = Arc<dyn Fn(&str, Option<&str>) -> anyhow::Result<Value> + Send + Sync>;
+
+/// What becomes of a token.
+pub type TokenAnswer = Arc<dyn Fn(&TokenRequest) -> anyhow::Result<Value> + Send + Sync>;
 
 /// Whom the server asks. It never blocks on them on a thread that serves others.
 #[derive(Clone)]
@@ -47,6 +51,8 @@ pub struct Engines {
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// None where this process holds no routes.
     pub rib: Option<RibAnswer>,
+    /// Exporters with all that is known of them; `None` where this process collects no flows.
+    pub flows: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     /// End of the newest data in the store, UTC ms.
     pub newest: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
     /// Where questions run.
@@ -168,7 +174,13 @@ impl Web {
         &self.redirect_addresses
     }
 
-    /// For `benocs passwd` and `benocs token` over the control socket.
+    /// `benocs token`, over the control socket.
+    pub fn tokens(&self) -> TokenAnswer {
+        let shared = self.shared.clone().into_inner();
+        Arc::new(move |request: &TokenRequest| tokens::answer(&shared.accounts, &shared.audit, request))
+    }
+
+    /// Users, sessions and tokens.
     pub fn accounts(&self) -> Arc<Accounts> {
         self.shared.accounts.clone()
     }

@@ -20,9 +20,11 @@ mod metrics;
 mod password;
 pub mod status;
 mod tls;
+mod tokens;
 mod when;
 
 pub use accounts::{Accounts, Role};
-pub use actor::{Engines, RibAnswer, Web};
+pub use actor::{Engines, RibAnswer, TokenAnswer, Web};
 pub use config::Config;
 pub use password::random_password;
+pub use tokens::{TokenRequest, answer_here as answer_token_here};

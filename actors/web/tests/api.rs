@@ -47,6 +47,7 @@ fn serve(config: Config, delay: Duration) -> anyhow::Result<Served> {
         tables: support::tables(),
         status: Arc::new(support::status),
         rib: Some(Arc::new(support::routes)),
+        flows: Some(Arc::new(|| support::status()["exporters"].take())),
         newest: Arc::new(|| Some(NOON)),
         runtime: tokio::runtime::Handle::current(),
     };
@@ -444,6 +445,7 @@ async fn completion_knows_words_values_and_names_of_systems() -> anyhow::Result<
     assert_eq!(unknown.status, 400);
     assert!(unknown.json()?["message"].is_string());
     assert!(client.get("/api/v1/dimensions")?.json()?.as_array().is_some_and(|all| all.len() > 40));
+    assert!(client.get("/api/v1/flows")?.json()?.as_array().is_some_and(|all| all.len() == 5));
     assert!(client.get("/api/v1/status")?.json()?["exporters"].as_array().is_some_and(|all| all.len() == 5));
     Ok(())
 }

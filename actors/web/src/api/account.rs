@@ -10,11 +10,10 @@ use crate::accounts::{Identity, Role};
 use crate::actor::Shared;
 use crate::error::ApiError;
 use crate::guard::{self, COOKIE, Caller, Octets};
+use crate::tokens::{DAY_MS, DAYS_MAX};
 use crate::when;
 
 type Reply = Result<HttpResponse, ApiError>;
-
-const DAY_MS: i64 = 86_400_000;
 
 /// A body of JSON, whatever its content type says.
 pub(super) fn body<T: DeserializeOwned>(octets: &[u8]) -> Result<T, ApiError> {
@@ -152,8 +151,8 @@ struct NewToken {
 
 pub async fn create_token(shared: web::Data<Shared>, caller: Caller, octets: Octets) -> Reply {
     let NewToken { label, role, days } = body(&octets.0)?;
-    if !(1..=3660).contains(&days) {
-        return Err(ApiError::wrong("a token lives 1 to 3660 days"));
+    if !(1..=DAYS_MAX).contains(&days) {
+        return Err(ApiError::wrong(format!("a token lives 1 to {DAYS_MAX} days")));
     }
     let role_max = caller.identity.role;
     if role > role_max {

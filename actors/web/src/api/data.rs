@@ -261,6 +261,14 @@ pub async fn status(shared: web::Data<Shared>, _caller: Caller) -> Reply {
     Ok(HttpResponse::Ok().json(value))
 }
 
+pub async fn flows(shared: web::Data<Shared>, _caller: Caller) -> Reply {
+    let Some(flows) = shared.engines.flows.clone() else {
+        return Err(ApiError::missing("this process collects no flows: ask the one that runs netflow00"));
+    };
+    let value = web::block(move || flows()).await?;
+    Ok(HttpResponse::Ok().json(value))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lookup {

@@ -41,6 +41,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/dimensions", Some(Role::Viewer)),
     route("GET", "/complete", Some(Role::Viewer)),
     route("GET", "/status", Some(Role::Viewer)),
+    route("GET", "/flows", Some(Role::Viewer)),
     route("GET", "/live", Some(Role::Viewer)),
     route("GET", "/routes/lookup", Some(Role::Analyst)),
 ];
@@ -65,6 +66,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/dimensions", web::get().to(data::dimensions))
         .route("/complete", web::get().to(data::complete))
         .route("/status", web::get().to(data::status))
+        .route("/flows", web::get().to(data::flows))
         .route("/live", web::get().to(data::live))
         .route("/routes/lookup", web::get().to(data::lookup))
         .default_service(web::to(data::nothing));
