@@ -101,7 +101,7 @@ pub struct Sflow {
 pub struct Link {
     /// Directory with ROLE.pem and ROLE.key of each role of this process, and ca.pem (see `benocs ca issue`).
     pub certificates: PathBuf,
-    /// Address to be reached at, by role of this process; only process00, process01 and storage00 are reached.
+    /// Address to be reached at, by role of this process; only process00, process01, storage00 and af00 are reached.
     pub listen: BTreeMap<String, String>,
     /// host:port of roles in other processes.
     pub peer: BTreeMap<String, String>,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::tables::TableUpdate;
@@ -70,4 +71,28 @@ pub enum StoreInput {
     Flows(FlowBatch),
     Rollups(RollupBatch),
     Table(Arc<TableUpdate>),
+    /// Of the original, where the store is a copy.
+    Copied(Copied),
+}
+
+/// What a copy of the store takes from its original: whole states of that, one after the other.
+#[derive(Clone, Debug)]
+pub enum Copied {
+    /// A small table, whole.
+    Table { generation: u64, update: Arc<TableUpdate> },
+    /// A data file, described in the store's own words. Nothing is shown before a commit names it.
+    File { generation: u64, meta: Vec<u8>, octets: Bytes },
+    /// The files of a state, all of them, and what its rollups hold.
+    Commit { generation: u64, files: Vec<u64>, rollups: Cursors },
+}
+
+impl Copied {
+    /// Of the original's state that it belongs to; a snapshot that has it has the earlier ones.
+    pub fn generation(&self) -> u64 {
+        match self {
+            Copied::Table { generation, .. } | Copied::File { generation, .. } | Copied::Commit { generation, .. } => {
+                *generation
+            }
+        }
+    }
 }

@@ -72,4 +72,17 @@ impl Tables {
             }
         }
     }
+
+    /// Publishes a whole table whatever its generation: the replica follows one that has the say, also after that began anew.
+    pub fn replace(&self, update: &TableUpdate) {
+        match update {
+            TableUpdate::Exporters(table) => self.exporters.store(table.clone()),
+            TableUpdate::Interfaces(table) => self.interfaces.store(table.clone()),
+            TableUpdate::Network(table) => self.network.store(table.clone()),
+            TableUpdate::Services(table) => self.services.store(table.clone()),
+            additions => {
+                self.apply(additions);
+            }
+        }
+    }
 }

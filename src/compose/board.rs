@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use benocs_runtime::metric;
-use benocs_web::status::{Loss, Mailbox, Status};
+use benocs_web::status::{Health, Link, Loss, Mailbox, Status};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
 
@@ -82,6 +82,7 @@ impl Board {
                     ..Mailbox::default()
                 })
                 .collect(),
+            links: links(&text),
             ..Status::default()
         };
         for part in lock(&self.inner.parts).iter() {
@@ -89,6 +90,30 @@ impl Board {
         }
         status
     }
+}
+
+/// Streams to and from other processes, as the link counts them.
+fn links(text: &str) -> Vec<Link> {
+    let batches = samples(text, metric::LINK_BATCHES);
+    samples(text, metric::LINK_CONNECTED)
+        .into_iter()
+        .map(|sample| {
+            let (peer, connected) = (sample.label("peer"), sample.value > 0.0);
+            let count = batches.iter().find(|batches| batches.labels == sample.labels);
+            Link {
+                name: format!("{} {}", sample.label("kind"), sample.label("direction")),
+                connected,
+                batches: count.map_or(0, |count| count.value as u64),
+                health: if connected { Health::Good } else { Health::Bad },
+                problem: match connected {
+                    true => String::new(),
+                    false => format!("no connection with {peer}: does it run, and does the network let it through?"),
+                },
+                peer,
+                ..Link::default()
+            }
+        })
+        .collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

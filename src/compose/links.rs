@@ -4,19 +4,25 @@
 //!   netflow00 --flows, tables--> process00 --joined--> process01 --rollups--> storage00
 //!   ce00 --routes, tables-->        |-------------------joined rows, tables-->
 //!   dns00 --names, tables-->        (commits flow back on the same streams)
+//!   storage00 --what it committed--> af00, which connects to nobody
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use benocs_collector as collector;
-use benocs_link::{Allow, Client, ClientHandle, Identity, Kind, Server, ServerHandle, Sinks, Wanted};
+use benocs_link::{
+    Allow, Client, ClientHandle, Identity, Kind, Message, Server, ServerHandle, Sinks, Snapshot, Wanted,
+};
 use benocs_model::message::{Commit, Cursors, FlowBatch, StoreInput};
 use benocs_model::names::{NameBatch, NameReader};
 use benocs_model::route::{RouteBatch, RouteReader};
 use benocs_model::tables::{TableUpdate, Tables};
 use benocs_runtime::{Fatal, Outbox};
+use benocs_store::Publisher;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::stages::{Base, Drain};
 use crate::settings::Link;
@@ -29,6 +35,7 @@ const ROWS: &[(&str, &str, &[Kind])] = &[
     ("process00", "process01", &[Kind::Joined]),
     ("process00", "storage00", &[Kind::Store]),
     ("process01", "storage00", &[Kind::Store]),
+    ("storage00", "af00", &[Kind::Copy]),
 ];
 
 pub struct Links {
@@ -135,6 +142,36 @@ impl Links {
         let joined = client.joined();
         stages.push(stage(client.start(commits, self.fatal.clone())?));
         Ok(joined)
+    }
+
+    /// Publishes to af00 of another machine what this one's store commits, where configured. Drained after the store.
+    pub fn to_front(&self, publisher: Publisher) -> anyhow::Result<Option<(&'static str, Drain)>> {
+        if !self.settings.peer.contains_key("af00") {
+            return Ok(None);
+        }
+        let mut client = self.client("storage00", "af00")?;
+        let whole = publisher.clone();
+        let copy = client.copy(move |held| {
+            let (generation, messages) = whole.missing(held);
+            Snapshot { generation, messages: Box::new(messages.map(Message::from)) }
+        });
+        let handle = client.start(Vec::new(), self.fatal.clone())?;
+        let (end, ended) = oneshot::channel::<()>();
+        let publishing = tokio::spawn(publisher.run(copy, async {
+            let _ = ended.await;
+        }));
+        let drain: Drain = Box::new(move |limit| {
+            Box::pin(async move {
+                let deadline = Instant::now() + limit;
+                drop(end);
+                // A front end that is away asks for what it lacks when it is back.
+                if handle.status(Kind::Copy).is_some_and(|status| status.connected) {
+                    let _ = tokio::time::timeout(limit, publishing).await;
+                }
+                handle.drain(deadline.saturating_duration_since(Instant::now())).await
+            })
+        });
+        Ok(Some(("link", drain)))
     }
 
     pub fn flows(&self, tables: &Arc<Tables>) -> anyhow::Result<FlowLink> {

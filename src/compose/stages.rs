@@ -3,6 +3,7 @@
 //!   collector --FlowBatch--> enricher --rows--> store <--rollups-- aggregator <--rows-- enricher
 //!       ^------------------------Commit----------'
 //!   bgp, snmp, dnstap, engine, collector --TableUpdate--> hub --> tables, store, engine
+//!   store --what it committed--> a copy, where af00 is another process
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use benocs_collector as collector;
 use benocs_engine as engine;
-use benocs_link::{Sinks, Wanted};
+use benocs_link::{CopySink, Sinks, Wanted};
 use benocs_model::address::Address;
 use benocs_model::message::{Commit, StoreInput, Stream};
 use benocs_model::question::Ask;
@@ -22,7 +23,7 @@ use benocs_model::route::{Peer, RouteReader};
 use benocs_model::tables::{TableUpdate, Tables};
 use benocs_runtime::state::State;
 use benocs_runtime::{Fatal, Handle, Outbox, Restart, Settings as WorkerSettings};
-use benocs_store::{Store, StoreReader};
+use benocs_store::{Publisher, Store, StoreReader};
 use benocs_web::{Engines, Web};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
@@ -38,6 +39,8 @@ use crate::settings::Settings;
 const COMMITS: usize = 64;
 const TABLES: usize = 256;
 const STORE: usize = 64;
+/// Messages on their way into a copy; they hold whole files.
+const COPY: usize = 4;
 /// RFC 3430 and RFC 1157: where agents listen.
 const SNMP: u16 = 161;
 const PEERS: Duration = Duration::from_secs(1);
@@ -121,25 +124,30 @@ impl Site {
         let (committing, committed) = Outbox::<Commit>::channel(COMMITS);
         let mut commit_sinks = Vec::new();
 
-        // storage00; af00 has a store of its own.
+        // storage00; af00 has a copy where that is another process.
         let mut wanted = Wanted::default();
         let mut reader = None;
         let mut local_rows = None;
-        if base.has("storage00") || base.has("af00") {
+        if base.has("storage00") {
             let store = Store::open(&super::store_path(data), settings.store.clone(), state, tables.clone())?;
             let (flows, rollups) = (store.cursors(Stream::Flows), store.cursors(Stream::Rollups));
             wanted = Wanted { flows, rollups };
             reader = Some(store.reader());
-            let store = benocs_store::spawn(store, STORE, vec![committing.clone()], fatal.clone());
-            if base.has("storage00") {
-                local_rows = Some(store.outbox.clone());
-                commit_sinks.extend(links.serve(
-                    "storage00",
-                    Sinks { store: local_rows.clone(), ..Sinks::default() },
-                    &wanted,
-                )?);
+            if !base.has("af00") {
+                stages.extend(links.to_front(Publisher::new(store.reader()))?);
             }
+            let store = benocs_store::spawn(store, STORE, vec![committing.clone()], fatal.clone());
+            local_rows = Some(store.outbox.clone());
+            commit_sinks.extend(links.serve(
+                "storage00",
+                Sinks { store: local_rows.clone(), ..Sinks::default() },
+                &wanted,
+            )?);
             stages.push(stage(store));
+        } else if base.has("af00") {
+            let (copy, copied) = front_store(&base, &links, &tables)?;
+            reader = Some(copied);
+            stages.push(stage(copy));
         }
 
         // process01
@@ -341,6 +349,7 @@ impl Site {
                 names: names.as_ref().map(|names| Box::new(names.stats()) as _),
                 store: reader.clone(),
                 collects: base.has("netflow00"),
+                front: (base.has("af00") && !base.has("storage00")).then(|| tables.clone()),
             },
         );
         let status = board.clone();
@@ -404,6 +413,24 @@ impl Site {
         }
         late
     }
+}
+
+/// A copy of storage00's rollups and tables, which pushes them; nothing is asked for from here.
+fn front_store(
+    base: &Base<'_>,
+    links: &Links,
+    tables: &Arc<Tables>,
+) -> anyhow::Result<(Handle<StoreInput>, StoreReader)> {
+    let store =
+        Store::open_copy(&super::store_path(base.data), base.settings.store.clone(), base.state, tables.clone())?;
+    let reader = store.reader();
+    let holds = store.holds().context("a copy knows its files")?;
+    let copy = benocs_store::spawn(store, COPY, Vec::new(), base.fatal.clone());
+    let sink = CopySink { outbox: copy.outbox.clone(), holds: Arc::new(move || holds.files()) };
+    if links.serve("af00", Sinks { copy: Some(sink), ..Sinks::default() }, &Wanted::default())?.is_none() {
+        tracing::warn!("nothing reaches this front end: set link.listen.af00, and link.peer.af00 where storage00 runs");
+    }
+    Ok((copy, reader))
 }
 
 /// What configuration says of exporters and interfaces, in the poller's words; secrets are read here.

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use benocs_collector as collector;
 use benocs_collector::decode::ExporterStatus;
 use benocs_model::names::NameStats;
+use benocs_model::tables::Tables;
 use benocs_runtime::Outbox;
 use benocs_store::{StoreReader, Table};
 use benocs_web::status::{BgpPeer, Exporter, Feed, Health, Resolver, SnmpTarget, Status, Store};
@@ -195,6 +196,8 @@ pub struct Sources {
     pub store: Option<StoreReader>,
     /// This process has a collector.
     pub collects: bool,
+    /// Of a front end by itself: all that it knows of the feeds.
+    pub front: Option<Arc<Tables>>,
 }
 
 pub fn add(board: &Board, sources: Sources) {
@@ -230,6 +233,9 @@ impl Sources {
         if let Some(reader) = &self.dnstap {
             fill_dnstap(reader, self.names.as_ref().map(|names| names()).unwrap_or_default(), status);
         }
+        if let Some(tables) = &self.front {
+            fill_front(tables, status);
+        }
         if let Some(reader) = &self.store {
             self.fill_store(reader, status);
         }
@@ -252,8 +258,10 @@ impl Sources {
 
     fn fill_store(&self, reader: &StoreReader, status: &mut Status) {
         let snapshot = reader.snapshot();
-        let flows: Vec<_> = snapshot.of(Table::Flows).map(|file| &file.meta).collect();
-        let rows: u64 = flows.iter().map(|file| file.rows).sum();
+        let is_copy = reader.is_copy();
+        let table = if is_copy { Table::Rollup1m } else { Table::Flows };
+        let kept: Vec<_> = snapshot.of(table).map(|file| &file.meta).collect();
+        let rows: u64 = kept.iter().map(|file| file.rows).sum();
         let files = snapshot.files.len() as u64;
         status.newest_ms = reader.newest_ms();
         let log_octets = self.exporters.seen.load().now.as_ref().map_or(0, |look| look.status.log.octets);
@@ -262,7 +270,7 @@ impl Sources {
             rows,
             files,
             octets: snapshot.files.values().map(|file| file.meta.octets).sum(),
-            oldest_ms: flows.iter().map(|file| file.received.min).min(),
+            oldest_ms: kept.iter().map(|file| file.received.min).min(),
             newest_ms: status.newest_ms,
             log_octets,
             disk_free_octets: None,
@@ -273,11 +281,39 @@ impl Sources {
             "store",
             "Store",
             if status.newest_ms.is_some() { Health::Good } else { Health::Off },
-            format!("{rows} rows in {files} files, newest {} s old", lag / 1000),
-            "nothing is stored yet",
+            format!(
+                "{rows} {} in {files} files, newest {} s old",
+                if is_copy { "windows" } else { "rows" },
+                lag / 1000
+            ),
+            if is_copy {
+                "nothing has come from storage00 yet: set link.peer.af00 there"
+            } else {
+                "nothing is stored yet"
+            },
             status.newest_ms,
         ));
     }
+}
+
+/// What the tables say; rates and sessions are known where they are made.
+fn fill_front(tables: &Tables, status: &mut Status) {
+    let (exporters, network, interfaces) = (tables.exporters.load(), tables.network.load(), tables.interfaces.load());
+    let is_known = !exporters.rows.is_empty();
+    status.feeds.push(Feed {
+        name: "flows".to_owned(),
+        title: "Flows".to_owned(),
+        health: if is_known { Health::Good } else { Health::Off },
+        summary: format!(
+            "{} exporters, {} routers, {} interfaces",
+            exporters.rows.len(),
+            network.routers.len(),
+            interfaces.rows.len()
+        ),
+        problem: "rates, losses, sessions and routes are not on the front end: ask `benocs status` where they are made"
+            .to_owned(),
+        last_ms: None,
+    });
 }
 
 fn fill_bgp(board: &benocs_bgp::Board, status: &mut Status) {

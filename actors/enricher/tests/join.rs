@@ -546,7 +546,7 @@ fn the_actor_keeps_order_and_drains_what_waits() {
                 StoreInput::Table(_) => {
                     paths_first.get_or_insert(seqs.is_empty());
                 }
-                StoreInput::Rollups(_) => panic!("the enricher sums nothing"),
+                StoreInput::Rollups(_) | StoreInput::Copied(_) => panic!("the enricher sums and copies nothing"),
             }
         }
         assert_eq!(seqs, [0, 1, 2, 3, 4]);

@@ -41,6 +41,8 @@ use crate::identity::{Identity, IdentityError};
 use crate::metrics::Metrics;
 use crate::window::Window;
 
+/// States of a store that wait; their files are in memory.
+const COPIED: usize = 2;
 /// Pieces on their way into the connection.
 const PIECES: usize = 4;
 /// How often what could not be delivered is tried again.
@@ -64,6 +66,14 @@ enum Replay {
     Log(Box<dyn FnMut(&Cursors) + Send>),
     Window,
     Snapshot(Box<dyn FnMut() -> Snapshot + Send>),
+    /// A snapshot without the files that the receiver holds.
+    Copy(Box<dyn FnMut(&[u64]) -> Snapshot + Send>),
+}
+
+/// What a receiver answers to a hello.
+enum Welcome {
+    Wanted(Wanted),
+    Holds(Vec<u64>),
 }
 
 /// State of one stream.
@@ -160,8 +170,22 @@ impl Client {
         self.stream(Kind::Tables, Replay::Snapshot(Box::new(snapshot)))
     }
 
+    /// States of a store, to its copy; `missing` gives the present one without the files that the copy holds.
+    pub fn copy(&mut self, missing: impl FnMut(&[u64]) -> Snapshot + Send + 'static) -> Outbox<StoreInput> {
+        self.stream_of(Kind::Copy, Replay::Copy(Box::new(missing)), COPIED)
+    }
+
     fn stream<M: Into<Message> + Send + 'static>(&mut self, kind: Kind, replay: Replay) -> Outbox<M> {
-        let (outbox, mailbox) = Outbox::channel(self.config.mailbox_batches);
+        self.stream_of(kind, replay, self.config.mailbox_batches)
+    }
+
+    fn stream_of<M: Into<Message> + Send + 'static>(
+        &mut self,
+        kind: Kind,
+        replay: Replay,
+        capacity: usize,
+    ) -> Outbox<M> {
+        let (outbox, mailbox) = Outbox::channel(capacity);
         let (status, seen) = watch::channel(Status::default());
         self.statuses.insert(kind, seen);
         self.streams.push(Box::new(move |shared: Shared| {
@@ -425,7 +449,7 @@ impl<M: Into<Message> + Send + 'static> Sender<M> {
             tokio::select! {
                 () = &mut until => return,
                 () = drained(&mut self.shared.drain) => return,
-                message = self.mailbox.recv(), if matches!(self.replay, Replay::Snapshot(_)) => match message {
+                message = self.mailbox.recv(), if matches!(self.replay, Replay::Snapshot(_) | Replay::Copy(_)) => match message {
                     Ok(message) => self.drop_delta(message.into()),
                     Err(_) => {
                         until.as_mut().await;
@@ -437,9 +461,12 @@ impl<M: Into<Message> + Send + 'static> Sender<M> {
     }
 
     fn drop_delta(&mut self, message: Message) {
-        if let Message::Routes(batch) = message {
-            self.dropped_generation = self.dropped_generation.max(batch.generation);
-        }
+        let generation = match message {
+            Message::Routes(batch) => batch.generation,
+            Message::Copied(copied) => copied.generation(),
+            _ => return,
+        };
+        self.dropped_generation = self.dropped_generation.max(generation);
     }
 
     async fn session(&mut self) -> Ended {
@@ -475,19 +502,25 @@ impl<M: Into<Message> + Send + 'static> Sender<M> {
         let mut replies = client.do_exchange(ReceiverStream::new(outgoing)).await?.into_inner();
         let first = replies.message().await?.ok_or_else(|| Ended::Lost("closed without a welcome".to_owned()))?;
         let reply: Reply = unpack(&first).map_err(|error| Ended::Lost(error.to_string()))?;
-        let Reply::Welcome { wanted, .. } = reply else {
-            return Err(Ended::Lost("commit before a welcome".to_owned()));
+        let welcome = match reply {
+            Reply::Welcome { wanted, .. } => Welcome::Wanted(wanted),
+            Reply::Holds { files, .. } => Welcome::Holds(files),
+            Reply::Commit(_) => return Err(Ended::Lost("commit before a welcome".to_owned())),
         };
-        self.begin(wanted, replies, pieces).await
+        self.begin(welcome, replies, pieces).await
     }
 
     /// Goes back to where the receiver wants to go on.
     async fn begin(
         &mut self,
-        wanted: Wanted,
+        welcome: Welcome,
         replies: Streaming<FlightData>,
         pieces: mpsc::Sender<FlightData>,
     ) -> Result<Session, Ended> {
+        let (wanted, holds) = match welcome {
+            Welcome::Wanted(wanted) => (wanted, Vec::new()),
+            Welcome::Holds(files) => (Wanted::default(), files),
+        };
         let mut session = Session {
             replies,
             pieces,
@@ -520,6 +553,12 @@ impl<M: Into<Message> + Send + 'static> Sender<M> {
                     tokio::time::sleep(RETRY).await;
                     snapshot = take();
                 }
+                session.generation = snapshot.generation;
+                session.backlog = snapshot.messages;
+                session.backlog_done = false;
+            }
+            Replay::Copy(missing) => {
+                let snapshot = missing(&holds);
                 session.generation = snapshot.generation;
                 session.backlog = snapshot.messages;
                 session.backlog_done = false;
@@ -587,6 +626,7 @@ impl<M: Into<Message> + Send + 'static> Sender<M> {
                 *expected += 1;
             }
             (Replay::Snapshot(_), Message::Routes(batch)) if batch.generation <= session.generation => return Ok(()),
+            (Replay::Copy(_), Message::Copied(copied)) if copied.generation() <= session.generation => return Ok(()),
             (Replay::Window, _) => self.window.push(message.clone()),
             _ => {}
         }

@@ -4,7 +4,8 @@
 //!
 //! A stream begins with Hello and its answer Welcome, which agree on a version.
 //! A schema is sent once and referred to by number; batches follow it. Rollups
-//! are a head and one part a width. Everything else is in the envelope alone.
+//! are a head and one part a width; a file is a head and pieces of its octets.
+//! Everything else is in the envelope alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,16 +17,21 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::utils::flight_data_to_arrow_batch;
 use arrow_flight::{FlightData, SchemaAsIpc};
-use benocs_model::message::{Commit, Cursors, FlowBatch, RollupBatch, SourceId, StoreInput, Stream};
+use benocs_model::message::{Commit, Copied, Cursors, FlowBatch, RollupBatch, SourceId, StoreInput, Stream};
 use benocs_model::names::NameBatch;
 use benocs_model::route::RouteBatch;
 use benocs_model::tables::TableUpdate;
 use benocs_model::{flow, rollup};
+use bytes::BytesMut;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Of what stands in this module.
 pub const VERSION: u16 = 1;
+
+/// Largest file that is taken, and octets of its pieces.
+const FILE_OCTETS_MAX: u64 = 1 << 30;
+const PIECE_OCTETS: usize = 1 << 20;
 
 /// Schemas known at a time; further ones take the place of the first.
 const SCHEMAS_MAX: usize = 32;
@@ -42,10 +48,13 @@ pub enum Kind {
     Routes,
     Names,
     Tables,
+    /// States of a store, to its copy.
+    Copy,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [Kind::Flows, Kind::Joined, Kind::Store, Kind::Routes, Kind::Names, Kind::Tables];
+    pub const ALL: [Kind; 7] =
+        [Kind::Flows, Kind::Joined, Kind::Store, Kind::Routes, Kind::Names, Kind::Tables, Kind::Copy];
 
     pub const fn text(self) -> &'static str {
         match self {
@@ -55,6 +64,7 @@ impl Kind {
             Kind::Routes => "routes",
             Kind::Names => "names",
             Kind::Tables => "tables",
+            Kind::Copy => "copy",
         }
     }
 
@@ -67,6 +77,7 @@ impl Kind {
                 | (Kind::Routes, Message::Routes(_))
                 | (Kind::Names, Message::Names(_))
                 | (Kind::Tables, Message::Table(_))
+                | (Kind::Copy, Message::Copied(_))
         )
     }
 }
@@ -78,6 +89,7 @@ pub enum Message {
     Table(Arc<TableUpdate>),
     Routes(RouteBatch),
     Names(NameBatch),
+    Copied(Copied),
 }
 
 impl From<FlowBatch> for Message {
@@ -92,6 +104,7 @@ impl From<StoreInput> for Message {
             StoreInput::Flows(batch) => Message::Flow(batch),
             StoreInput::Rollups(batch) => Message::Rollups(batch),
             StoreInput::Table(update) => Message::Table(update),
+            StoreInput::Copied(copied) => Message::Copied(copied),
         }
     }
 }
@@ -120,7 +133,8 @@ impl Message {
         match self {
             Message::Flow(batch) => batch.rows.get_array_memory_size(),
             Message::Rollups(batch) => batch.partials.iter().map(|(_, rows)| rows.get_array_memory_size()).sum(),
-            Message::Table(_) | Message::Routes(_) | Message::Names(_) => 4096,
+            Message::Copied(Copied::File { octets, .. }) => octets.len(),
+            Message::Table(_) | Message::Routes(_) | Message::Names(_) | Message::Copied(_) => 4096,
         }
     }
 }
@@ -208,8 +222,16 @@ impl Hello {
 /// What the receiver says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    Welcome { version: u16, wanted: Wanted },
+    Welcome {
+        version: u16,
+        wanted: Wanted,
+    },
     Commit(Commit),
+    /// The welcome of a copy: files that it has.
+    Holds {
+        version: u16,
+        files: Vec<u64>,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -221,6 +243,10 @@ enum Envelope {
     Table(Arc<TableUpdate>),
     Routes(RouteBatch),
     Names(NameBatch),
+    CopiedTable { generation: u64, update: Arc<TableUpdate> },
+    File { generation: u64, meta: Vec<u8>, octets: u64 },
+    Octets,
+    State { generation: u64, files: Vec<u64>, rollups: Cursors },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -235,6 +261,8 @@ pub(crate) enum FrameError {
     Body,
     #[error("link message comes out of turn")]
     Turn,
+    #[error("file of {0} octets is larger than a link takes")]
+    File(u64),
 }
 
 pub(crate) fn pack<T: Serialize>(value: &T) -> Result<FlightData, FrameError> {
@@ -276,6 +304,22 @@ impl Encoder {
             Message::Table(update) => out.extend([pack(&Envelope::Table(update.clone()))?]),
             Message::Routes(batch) => out.extend([pack(&Envelope::Routes(batch.clone()))?]),
             Message::Names(batch) => out.extend([pack(&Envelope::Names(batch.clone()))?]),
+            Message::Copied(Copied::Table { generation, update }) => {
+                out.extend([pack(&Envelope::CopiedTable { generation: *generation, update: update.clone() })?]);
+            }
+            Message::Copied(Copied::File { generation, meta, octets }) => {
+                let length = octets.len() as u64;
+                let head = Envelope::File { generation: *generation, meta: meta.clone(), octets: length };
+                out.extend([pack(&head)?]);
+                for start in (0..octets.len()).step_by(PIECE_OCTETS) {
+                    let piece = octets.slice(start..octets.len().min(start + PIECE_OCTETS));
+                    out.extend([pack(&Envelope::Octets)?.with_data_body(piece)]);
+                }
+            }
+            Message::Copied(Copied::Commit { generation, files, rollups }) => {
+                let (files, rollups) = (files.clone(), rollups.clone());
+                out.extend([pack(&Envelope::State { generation: *generation, files, rollups })?]);
+            }
         }
         Ok(())
     }
@@ -315,11 +359,20 @@ struct Open {
     parts: usize,
 }
 
+/// A file of which octets are missing.
+struct OpenFile {
+    generation: u64,
+    meta: Vec<u8>,
+    octets: BytesMut,
+    length: usize,
+}
+
 /// The receiving side of one stream.
 #[derive(Default)]
 pub(crate) struct Decoder {
     schemas: BTreeMap<u8, SchemaRef>,
     open: Option<Open>,
+    file: Option<OpenFile>,
 }
 
 impl Decoder {
@@ -327,6 +380,9 @@ impl Decoder {
     pub(crate) fn decode(&mut self, data: &FlightData) -> Result<Option<Message>, FrameError> {
         let envelope: Envelope = unpack(data)?;
         if self.open.is_some() && !matches!(envelope, Envelope::Schema { .. } | Envelope::Part { .. }) {
+            return Err(FrameError::Turn);
+        }
+        if self.file.is_some() && !matches!(envelope, Envelope::Octets) {
             return Err(FrameError::Turn);
         }
         match envelope {
@@ -354,7 +410,34 @@ impl Decoder {
             Envelope::Table(update) => Ok(Some(Message::Table(update))),
             Envelope::Routes(batch) => Ok(Some(Message::Routes(batch))),
             Envelope::Names(batch) => Ok(Some(Message::Names(batch))),
+            Envelope::CopiedTable { generation, update } => {
+                Ok(Some(Message::Copied(Copied::Table { generation, update })))
+            }
+            Envelope::File { generation, meta, octets } => {
+                if octets > FILE_OCTETS_MAX {
+                    return Err(FrameError::File(octets));
+                }
+                self.file = Some(OpenFile { generation, meta, octets: BytesMut::new(), length: octets as usize });
+                Ok(self.close_file())
+            }
+            Envelope::Octets => {
+                let file = self.file.as_mut().ok_or(FrameError::Turn)?;
+                if data.data_body.is_empty() || file.octets.len() + data.data_body.len() > file.length {
+                    return Err(FrameError::Turn);
+                }
+                file.octets.extend_from_slice(&data.data_body);
+                Ok(self.close_file())
+            }
+            Envelope::State { generation, files, rollups } => {
+                Ok(Some(Message::Copied(Copied::Commit { generation, files, rollups })))
+            }
         }
+    }
+
+    fn close_file(&mut self) -> Option<Message> {
+        let file = self.file.take_if(|file| file.octets.len() == file.length)?;
+        let OpenFile { generation, meta, octets, .. } = file;
+        Some(Message::Copied(Copied::File { generation, meta, octets: octets.freeze() }))
     }
 
     fn close(&mut self) -> Option<Message> {
@@ -433,6 +516,33 @@ mod tests {
     }
 
     #[test]
+    fn files_travel_in_pieces() {
+        let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
+        for length in [0, 1, PIECE_OCTETS - 1, PIECE_OCTETS, 2 * PIECE_OCTETS + 7] {
+            let octets: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let sent = Copied::File { generation: 3, meta: vec![1, 2], octets: octets.clone().into() };
+            let pieces = pieces(&mut encoder, &Message::Copied(sent));
+            assert_eq!(pieces.len(), 1 + length.div_ceil(PIECE_OCTETS));
+            let received: Vec<Message> =
+                pieces.iter().filter_map(|piece| decoder.decode(piece).expect("decodes")).collect();
+            let [Message::Copied(Copied::File { generation: 3, meta, octets: came })] = &received[..] else {
+                panic!("one file, not {received:?}")
+            };
+            assert_eq!((&meta[..], &came[..]), (&[1, 2][..], &octets[..]));
+        }
+        let head = |octets| pack(&Envelope::File { generation: 1, meta: Vec::new(), octets }).expect("packs");
+        let piece = |length| pack(&Envelope::Octets).expect("packs").with_data_body(vec![0; length]);
+        let error = decoder.decode(&head(FILE_OCTETS_MAX + 1)).expect_err("too large");
+        assert!(matches!(error, FrameError::File(_)), "{error}");
+        assert!(matches!(decoder.decode(&piece(1)), Err(FrameError::Turn)), "no head");
+        for wrong in [piece(3), piece(0), head(2)] {
+            assert!(decoder.decode(&head(2)).expect("a head").is_none());
+            assert!(matches!(decoder.decode(&wrong), Err(FrameError::Turn)));
+            decoder.file = None;
+        }
+    }
+
+    #[test]
     fn hostile_pieces_are_errors() {
         let mut decoder = Decoder::default();
         for length in 0..64u8 {
@@ -441,7 +551,7 @@ mod tests {
                 if let Ok(Some(message)) = decoder.decode(&FlightData::new().with_app_metadata(octets)) {
                     assert!(!matches!(message, Message::Flow(_)), "no rows without a schema");
                 }
-                decoder.open = None;
+                (decoder.open, decoder.file) = (None, None);
             }
         }
         let flow = pieces(&mut Encoder::default(), &flow(0, rows(&["a"], &[1])));

@@ -8,7 +8,8 @@
 //! flow control does the rest. After a cut the receiver says what it wants next
 //! and the sender begins there: from its log ([`Client::flows`]), from what it
 //! keeps until storage has committed it ([`Client::store`], [`Client::joined`]),
-//! or with a snapshot ([`Client::routes`], [`Client::names`], [`Client::tables`]).
+//! or with a snapshot ([`Client::routes`], [`Client::names`], [`Client::tables`];
+//! [`Client::copy`] leaves out the files that the receiver holds).
 //! So nothing is lost and nothing comes twice, whichever end was restarted.
 
 mod client;
@@ -23,4 +24,4 @@ pub use client::{Client, ClientHandle, Snapshot, Status};
 pub use config::Config;
 pub use frame::{Kind, Message, VERSION, Wanted};
 pub use identity::{Identity, IdentityError};
-pub use server::{Allow, Server, ServerHandle, Sinks};
+pub use server::{Allow, CopySink, Server, ServerHandle, Sinks};

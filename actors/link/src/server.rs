@@ -56,6 +56,20 @@ pub struct Sinks {
     pub routes: Option<Outbox<RouteBatch>>,
     pub names: Option<Outbox<NameBatch>>,
     pub tables: Option<Outbox<Arc<TableUpdate>>>,
+    pub copy: Option<CopySink>,
+}
+
+/// A store that is a copy, and which files it has.
+#[derive(Clone)]
+pub struct CopySink {
+    pub outbox: Outbox<StoreInput>,
+    pub holds: Arc<dyn Fn() -> Vec<u64> + Send + Sync>,
+}
+
+impl fmt::Debug for CopySink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CopySink({:?})", self.outbox)
+    }
 }
 
 impl Sinks {
@@ -67,6 +81,7 @@ impl Sinks {
             Kind::Routes => self.routes.is_some(),
             Kind::Names => self.names.is_some(),
             Kind::Tables => self.tables.is_some(),
+            Kind::Copy => self.copy.is_some(),
         }
     }
 
@@ -84,6 +99,9 @@ impl Sinks {
             (Kind::Routes, Message::Routes(batch)) => to(self.routes.as_ref(), batch).await,
             (Kind::Names, Message::Names(batch)) => to(self.names.as_ref(), batch).await,
             (Kind::Tables, Message::Table(update)) => to(self.tables.as_ref(), update).await,
+            (Kind::Copy, Message::Copied(copied)) => {
+                to(self.copy.as_ref().map(|copy| &copy.outbox), StoreInput::Copied(copied)).await
+            }
             _ => Err(Status::invalid_argument("this message belongs on a stream of another kind")),
         }
     }
@@ -314,7 +332,7 @@ impl Inner {
             Kind::Flows => Wanted { flows: self.start.lowest(), rollups: Cursors::new() },
             Kind::Joined => Wanted { flows: self.start.rollups.clone(), rollups: Cursors::new() },
             Kind::Store => committed,
-            Kind::Routes | Kind::Names | Kind::Tables => Wanted::default(),
+            Kind::Routes | Kind::Names | Kind::Tables | Kind::Copy => Wanted::default(),
         }
     }
 }
@@ -420,7 +438,11 @@ impl FlightService for Receiver {
             _ => wanted,
         };
         let (replies, outgoing) = mpsc::channel(REPLIES);
-        let welcome = pack(&Reply::Welcome { version, wanted }).map_err(broken)?;
+        let welcome = match &self.inner.sinks.copy {
+            Some(copy) if kind == Kind::Copy => Reply::Holds { version, files: (copy.holds)() },
+            _ => Reply::Welcome { version, wanted },
+        };
+        let welcome = pack(&welcome).map_err(broken)?;
         replies.send(Ok(welcome)).await.map_err(|_| Status::cancelled("the client is gone"))?;
         let metrics = Metrics::new(&role, kind, "received");
         let (inner, commits) = (self.inner.clone(), self.inner.commits.clone());

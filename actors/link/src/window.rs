@@ -85,7 +85,7 @@ fn covers(kind: Kind, wanted: &Wanted, message: &Message) -> bool {
             batch.seq < next(cursors, &batch.source)
         }
         Message::Rollups(batch) => batch.upto.iter().all(|(source, upto)| *upto <= next(&wanted.rollups, source)),
-        Message::Table(_) | Message::Routes(_) | Message::Names(_) => false,
+        Message::Table(_) | Message::Routes(_) | Message::Names(_) | Message::Copied(_) => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Two ends in one process, over loopback, with certificates made here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,10 +8,13 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::datatypes::UInt64Type;
-use benocs_link::{Allow, Client, ClientHandle, Config, Identity, Kind, Server, ServerHandle, Sinks, Wanted};
+use benocs_link::{
+    Allow, Client, ClientHandle, Config, CopySink, Identity, Kind, Message, Server, ServerHandle, Sinks, Snapshot,
+    Wanted,
+};
 use benocs_model::Address;
 use benocs_model::address::Prefix;
-use benocs_model::message::{Commit, Cursors, FlowBatch, RollupBatch, SourceId, StoreInput, Stream};
+use benocs_model::message::{Commit, Copied, Cursors, FlowBatch, RollupBatch, SourceId, StoreInput, Stream};
 use benocs_model::names::{self, AnswerRef, NameBatch, NameTable};
 use benocs_model::network::Network;
 use benocs_model::route::{Path, Peer, RouteBatch, RouteEvent, RouteTable, Segment};
@@ -344,6 +348,7 @@ fn shape(input: &StoreInput) -> String {
             format!("r{}", batch.upto[&LOG])
         }
         StoreInput::Table(_) => "t".to_owned(),
+        StoreInput::Copied(copied) => format!("c{}", copied.generation()),
     }
 }
 
@@ -528,6 +533,97 @@ async fn names_and_tables_begin_with_what_is_there() {
         copies.apply(&within("tables", tables_received.recv()).await.expect("open"));
     }
     assert_eq!(copies.network.load().own_as, [64500]);
+    no_fatal(&mut ended).await;
+    handle.stop();
+}
+
+/// State `generation` has these files; each is its number over and over, in several pieces.
+fn state_of(generation: u64) -> BTreeSet<u64> {
+    (generation..generation + 3).collect()
+}
+
+fn copied_file(generation: u64, id: u64) -> StoreInput {
+    let octets = vec![id as u8; 300_000 + id as usize * 400_000].into();
+    StoreInput::Copied(Copied::File { generation, meta: id.to_le_bytes().to_vec(), octets })
+}
+
+fn copied_state(generation: u64) -> StoreInput {
+    let files = state_of(generation).into_iter().collect();
+    StoreInput::Copied(Copied::Commit { generation, files, rollups: [(LOG, generation)].into() })
+}
+
+#[tokio::test]
+async fn a_copy_gets_what_it_lacks_and_then_what_is_new() {
+    const STATES: u64 = 16;
+    let authority = Authority::new();
+    let (store, copied) = Outbox::channel(1);
+    let held: Arc<Mutex<BTreeSet<u64>>> = Arc::default();
+    let holds = held.clone();
+    let sink =
+        CopySink { outbox: store, holds: Arc::new(move || holds.lock().expect("no panic").iter().copied().collect()) };
+    let allow: Allow = Arc::new(|role, kind| matches!((role, kind), ("storage00", Kind::Copy)));
+    let server = serve(&authority, allow, Sinks { copy: Some(sink), ..Sinks::default() }, Wanted::default());
+    let nothing = |_: &[u64]| Snapshot { generation: 0, messages: Box::new(std::iter::empty()) };
+    let (fatal, mut ended) = fatal_channel();
+    let mut other = client(&authority, "process01", server.local_address());
+    drop(other.copy(nothing));
+    let error = error_of(&other.start(Vec::new(), fatal.clone()).expect("starts"), Kind::Copy).await;
+    assert!(error.contains("process01 may not send copy"), "{error}");
+
+    let wire = Wire::new(server.local_address()).await;
+    let mut client = client(&authority, "storage00", wire.address);
+    let original = Arc::new(AtomicU64::new(1));
+    let asked: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let (now, asking) = (original.clone(), asked.clone());
+    let outbox = client.copy(move |held| {
+        asking.lock().expect("no panic").push(held.len());
+        let generation = now.load(Ordering::SeqCst);
+        let missing = state_of(generation).into_iter().filter(|id| !held.contains(id)).collect::<Vec<_>>();
+        let files = missing.into_iter().map(move |id| copied_file(generation, id));
+        let messages = files.chain([copied_state(generation)]).map(Message::from);
+        Snapshot { generation, messages: Box::new(messages) }
+    });
+    let handle = client.start(Vec::new(), fatal).expect("starts");
+    let publishing = tokio::spawn(async move {
+        for generation in 2..=STATES {
+            original.store(generation, Ordering::SeqCst);
+            for message in [copied_file(generation, generation + 2), copied_state(generation)] {
+                outbox.send(message).await.expect("open");
+            }
+        }
+    });
+
+    let mut files = BTreeMap::new();
+    let (mut newest, mut taken) = (0, 0);
+    while newest < STATES {
+        let StoreInput::Copied(message) = within("a message", copied.recv()).await.expect("open") else {
+            panic!("only states are copied")
+        };
+        match message {
+            Copied::File { meta, octets, .. } => {
+                let id = u64::from_le_bytes(meta.try_into().expect("a number"));
+                assert_eq!(octets.len(), 300_000 + id as usize * 400_000);
+                assert!(octets.iter().all(|octet| *octet == id as u8));
+                files.insert(id, octets);
+            }
+            Copied::Commit { generation, files: named, rollups } => {
+                assert!(generation >= newest, "states do not go back");
+                newest = generation;
+                assert_eq!((&rollups[&LOG], named.iter().copied().collect()), (&generation, state_of(generation)));
+                assert!(named.iter().all(|id| files.contains_key(id)), "all of it is there");
+                files.retain(|id, _| named.contains(id));
+            }
+            Copied::Table { .. } => panic!("no table was sent"),
+        }
+        *held.lock().expect("no panic") = files.keys().copied().collect();
+        taken += 1;
+        if taken % 5 == 0 {
+            wire.cut();
+        }
+    }
+    within("the publisher", publishing).await.expect("no panic");
+    let asked = asked.lock().expect("no panic").clone();
+    assert!(asked.len() > 1 && asked[0] == 0 && asked[1..].iter().any(|held| *held > 0), "{asked:?}");
     no_fatal(&mut ended).await;
     handle.stop();
 }

@@ -2,7 +2,9 @@
 //!
 //!   enricher (1..n)  --StoreInput::Flows-->   [store] --Commit--> logs (1..n), aggregator, links
 //!   aggregator (1)   --StoreInput::Rollups-->    |
-//!   table owners     --StoreInput::Table-->      +--snapshot--> StoreReader (questions)
+//!   table owners     --StoreInput::Table-->      +--snapshot--> StoreReader (questions), Publisher (of a copy)
+//!
+//!   link (1) --StoreInput::Copied--> [store, a copy] --snapshot--> StoreReader (questions)
 //!
 //! Commits are cumulative and are offered, never waited for: one that finds a
 //! mailbox full is said again with the next.
@@ -13,6 +15,7 @@ use benocs_model::message::{Commit, StoreInput, Stream};
 use benocs_runtime::{Context, Fatal, Handle, Outbox, Restart, Settings, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::error::StoreError;
 use crate::store::Store;
 
 /// Files are looked at for retention and merging this often.
@@ -79,7 +82,16 @@ impl Worker for StoreWorker {
     }
 
     fn handle(&mut self, message: StoreInput, _: &mut Context<Self>) -> anyhow::Result<()> {
-        if self.store.accept(message)? || self.store.is_due() {
+        let is_full = match self.store.accept(message) {
+            // What another machine sent ends no process; the state before stays.
+            Err(error @ StoreError::Copy { .. }) => {
+                tracing::error!(%error, "the front end's copy does not go on");
+                self.store.metrics().refused.increment(1);
+                false
+            }
+            taken => taken?,
+        };
+        if is_full || self.store.is_due() {
             self.commit()?;
         }
         Ok(())

@@ -24,6 +24,8 @@ pub enum StoreError {
     RollupGap { log: u64, expected: u64, got: u64 },
     #[error("cannot {action}: {source}")]
     Columns { action: &'static str, source: arrow::error::ArrowError },
+    #[error("refused for the front end's copy: {reason}")]
+    Copy { reason: String },
     #[error("cannot encode {}: {source}", path.display())]
     Encode { path: PathBuf, source: parquet::errors::ParquetError },
 }

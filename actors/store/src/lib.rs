@@ -2,11 +2,13 @@
 //! engine that answers questions from them.
 //!
 //!   StoreInput --> [store] --files--> manifest --snapshot--> StoreReader --> Answer
+//!                                                   '--[Publisher]--> Copied --> [store, a copy] on af00
 
 mod actor;
 mod chunk;
 mod compact;
 mod config;
+mod copy;
 mod disk;
 mod error;
 mod file;
@@ -26,6 +28,7 @@ mod tables;
 
 pub use actor::{StoreWorker, spawn};
 pub use config::Config;
+pub use copy::{Holds, Publisher};
 pub use disk::{Fault, Step};
 pub use error::StoreError;
 pub use file::Fault as FileFault;

@@ -272,6 +272,16 @@ impl Manifest {
         self.next_id - 1
     }
 
+    /// Says that it is there, before the files of a first state that may be many: a manifest that never gave an id is
+    /// taken for a lost one.
+    pub(crate) fn begin(&mut self, disk: &Disk) -> Result<()> {
+        if self.next_id > 0 {
+            return Ok(());
+        }
+        self.next_id();
+        self.commit(Record::default(), disk)
+    }
+
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.published.load_full()
     }

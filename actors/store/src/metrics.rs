@@ -12,6 +12,8 @@ pub(crate) struct Metrics {
     pub(crate) octets: Gauge,
     /// Late or full commit outboxes: the next commit says it again.
     pub(crate) commits_deferred: Counter,
+    /// Of a copy: what was not what the original has.
+    pub(crate) refused: Counter,
 }
 
 impl Metrics {
@@ -24,6 +26,7 @@ impl Metrics {
             files: metrics::gauge!(metric::STORE_FILES),
             octets: metrics::gauge!(metric::STORE_OCTETS),
             commits_deferred: metrics::counter!(metric::STORE_COMMITS_DEFERRED),
+            refused: metrics::counter!(metric::DROPPED, "actor" => "store", "cause" => "copy_refused"),
         }
     }
 }

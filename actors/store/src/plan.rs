@@ -3,7 +3,8 @@
 //! A rollup answers where every dimension is one of its keys and the range and
 //! the resolution are whole windows; else the flow rows do. A rollup holds what
 //! the aggregator has summed; the rows that it has not seen yet are read from
-//! the flow files, so that both tables always say the same.
+//! the flow files, so that both tables always say the same. A copy has no flow
+//! rows: range and resolution are widened to whole windows there.
 
 use benocs_model::question::dimension::{self, Dimension, Kind};
 use benocs_model::question::filter::Filter;
@@ -16,6 +17,8 @@ use crate::scan;
 
 /// A range up to this long is answered exactly, to the millisecond, where it is not made of whole windows.
 const EXACT_MS: i64 = 3_600_000;
+/// Width of the widest windows.
+const COARSEST_MS: i64 = 300_000;
 /// Buckets that are aimed at where no resolution is given.
 const BUCKETS: i64 = 200;
 /// Most buckets of a series.
@@ -66,7 +69,8 @@ fn wrong(message: String) -> AskError {
 }
 
 impl Plan {
-    pub(crate) fn new(question: &Question, snapshot: &Snapshot) -> Result<Self, AskError> {
+    /// `has_rows` is false for a copy.
+    pub(crate) fn new(question: &Question, snapshot: &Snapshot, has_rows: bool) -> Result<Self, AskError> {
         if question.from_ms >= question.to_ms {
             return Err(wrong("the range is empty: its end must be after its start".to_owned()));
         }
@@ -80,39 +84,65 @@ impl Plan {
         let mut needed: Vec<&'static Dimension> = keys.clone();
         needed.extend(scan::dimensions(&filter));
         let raw_only = needed.iter().find(|dimension| dimension.rollup_columns().is_none());
+        if let (Some(dimension), false) = (raw_only, has_rows) {
+            let name = dimension.name;
+            return Err(wrong(format!(
+                "`{name}` is in flow rows alone, which are not on the front end: ask the process that runs storage00"
+            )));
+        }
 
         let (mut from, mut to) = (question.from_ms, question.to_ms);
         let mut notes = Vec::new();
-        let resolution = match time_at {
+        let mut resolution = match time_at {
             Some(_) => resolution(question)?,
             None => 0,
         };
-        let has = |table: Table| snapshot.of(table).next().is_some();
+        let oldest = |table: Table| snapshot.of(table).map(|file| file.meta.first.min).min();
+        let rollups = [Table::Rollup5m, Table::Rollup1m];
+        let oldest_of_all = rollups.into_iter().filter_map(oldest).min().unwrap_or(from);
+        // Finer windows are kept for a shorter time; one of the coarser begins before the finer ones in it.
+        let covers =
+            |table: &Table| oldest(*table).is_some_and(|own| own < question.from_ms.max(oldest_of_all) + COARSEST_MS);
+        let first = |tables: &mut dyn Iterator<Item = Table>, fits: &dyn Fn(&Table) -> bool| {
+            let fitting: Vec<Table> = tables.filter(|table| oldest(*table).is_some() && fits(table)).collect();
+            fitting.iter().find(|table| covers(table)).or(fitting.first()).copied()
+        };
+        let finest = first(&mut rollups.into_iter().rev(), &|_| true).unwrap_or(Table::Rollup1m);
+        let why = if has_rows { "" } else { ": flow rows are not on the front end" };
+        let finest_ms = finest.width_ms().unwrap_or(1);
+        if !has_rows && resolution % finest_ms != 0 {
+            resolution = bucket_start(resolution + finest_ms - 1, finest_ms);
+            if question.resolution_ms > 0 {
+                notes.push(format!("the resolution was widened to {} min{why}", resolution / 60_000));
+            }
+        }
         let fits = |table: &Table, from: i64, to: i64| {
             let width = table.width_ms().unwrap_or(1);
             from % width == 0 && to % width == 0 && resolution % width == 0
         };
-        let rollups = [Table::Rollup5m, Table::Rollup1m];
-        let mut table = Table::Flows;
+        let mut table = if has_rows { Table::Flows } else { finest };
         if raw_only.is_none() {
-            let exact = rollups.into_iter().find(|table| has(*table) && fits(table, from, to));
-            if let Some(exact) = exact {
+            let may_widen = to - from > EXACT_MS || !has_rows;
+            let exact = first(&mut rollups.into_iter(), &|table| fits(table, from, to));
+            if let Some(exact) = exact.filter(|table| covers(table) || !may_widen) {
                 table = exact;
-            } else if to - from > EXACT_MS {
+            } else if may_widen {
                 let whole = |table: &Table| {
                     let width = table.width_ms().unwrap_or(1);
                     (bucket_start(from, width), bucket_start(to + width - 1, width))
                 };
                 // The finest that is kept: it widens the least.
-                let widened = rollups.into_iter().rev().find(|table| {
+                let widened = first(&mut rollups.into_iter().rev(), &|table| {
                     let (from, to) = whole(table);
-                    has(*table) && fits(table, from, to)
+                    fits(table, from, to)
                 });
-                if let Some(widened) = widened {
+                if let Some(widened) = widened.or((!has_rows).then_some(finest)) {
                     (from, to) = whole(&widened);
-                    table = rollups.into_iter().find(|table| has(*table) && fits(table, from, to)).unwrap_or(widened);
-                    let minutes = widened.width_ms().unwrap_or(0) / 60_000;
-                    notes.push(format!("the range was widened to whole windows of {minutes} min"));
+                    table = first(&mut rollups.into_iter(), &|table| fits(table, from, to)).unwrap_or(widened);
+                    if (from, to) != (question.from_ms, question.to_ms) {
+                        let minutes = widened.width_ms().unwrap_or(0) / 60_000;
+                        notes.push(format!("the range was widened to whole windows of {minutes} min{why}"));
+                    }
                 }
             }
         }

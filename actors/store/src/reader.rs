@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -48,6 +48,8 @@ pub(crate) struct Inner {
     tables: Arc<Tables>,
     names: Arc<Names>,
     pub(crate) config: Config,
+    /// Of a copy, which has no flow rows: when its state came, UTC ms.
+    pub(crate) copied: Option<Arc<AtomicI64>>,
     permits: Semaphore,
     seconds: metrics::Histogram,
 }
@@ -58,15 +60,37 @@ impl StoreReader {
         tables: Arc<Tables>,
         names: Arc<Names>,
         config: Config,
+        copied: Option<Arc<AtomicI64>>,
     ) -> Self {
         let permits = Semaphore::new(config.questions_max.max(1));
         let seconds = metrics::histogram!(metric::STORE_QUERY_SECONDS);
-        Self { inner: Arc::new(Inner { snapshot, tables, names, config, permits, seconds }) }
+        Self { inner: Arc::new(Inner { snapshot, tables, names, config, copied, permits, seconds }) }
     }
 
     /// The committed state that the next question sees.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.inner.snapshot.load_full()
+    }
+
+    /// Answers from a copy, which has rollups and no flow rows.
+    pub fn is_copy(&self) -> bool {
+        self.inner.copied.is_some()
+    }
+
+    pub fn tables(&self) -> &Tables {
+        &self.inner.tables
+    }
+
+    pub fn as_names_len(&self) -> usize {
+        self.inner.names.as_names.read().len()
+    }
+
+    /// Names of autonomous systems by number, in its order.
+    pub fn as_names(&self) -> Vec<(u32, String)> {
+        let names = self.inner.names.as_names.read();
+        let mut names: Vec<(u32, String)> = names.iter().map(|(asn, name)| (*asn, name.to_string())).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Answers on this thread (and helpers); for callers without a runtime.
@@ -116,7 +140,8 @@ impl StoreReader {
         for text in self.table_values(dimension) {
             found.add(&text);
         }
-        if !found.is_full() && dimension.kind != Kind::Time {
+        let is_kept = !self.is_copy() || dimension.rollup_columns().is_some();
+        if !found.is_full() && is_kept && dimension.kind != Kind::Time {
             let to_ms = self.newest_ms().unwrap_or(0) + 1;
             let question = Question {
                 from_ms: to_ms - 3_600_000,
@@ -181,7 +206,7 @@ impl StoreReader {
     }
 
     pub fn newest_ms(&self) -> Option<i64> {
-        newest_ms(&self.snapshot())
+        newest_ms(&self.inner, &self.snapshot())
     }
 }
 
@@ -191,7 +216,10 @@ impl Ask for StoreReader {
     }
 
     fn dimensions(&self) -> Vec<DimensionInfo> {
-        dimension::all().iter().map(Dimension::info).collect()
+        let serves = |dimension: &&Dimension| {
+            !self.is_copy() || dimension.kind == Kind::Time || dimension.rollup_columns().is_some()
+        };
+        dimension::all().iter().filter(serves).map(Dimension::info).collect()
     }
 
     fn complete(&self, dimension: &str, text: &str, limit: usize) -> BoxFuture<'_, Result<Vec<String>, AskError>> {
@@ -255,8 +283,14 @@ impl Drop for Cancel {
     }
 }
 
-fn newest_ms(snapshot: &Snapshot) -> Option<i64> {
+fn newest_ms(inner: &Inner, snapshot: &Snapshot) -> Option<i64> {
     let newest = |table| snapshot.of(table).map(|file: &Arc<DataFile>| file.meta.received.max).max();
+    if let Some(copied) = &inner.copied {
+        // A window is told of from its start on: data reaches to its end, or to when the state came.
+        let end = |table: Table| Some(newest(table)? + table.width_ms()?);
+        let end = end(Table::Rollup1m).or_else(|| end(Table::Rollup5m))?;
+        return Some(end.min(copied.load(Ordering::Acquire)));
+    }
     newest(Table::Flows).or_else(|| newest(Table::Rollup1m)).or_else(|| newest(Table::Rollup5m))
 }
 
@@ -291,7 +325,7 @@ fn failed(error: StoreError) -> AskError {
 fn run(inner: &Inner, question: &Question, cancel: &AtomicBool) -> Result<Answer, AskError> {
     let started = Instant::now();
     let snapshot = inner.snapshot.load_full();
-    let plan = Plan::new(question, &snapshot)?;
+    let plan = Plan::new(question, &snapshot, inner.copied.is_none())?;
     let used = plan.keys.iter().copied().chain(scan::dimensions(&plan.filter));
     let used: Vec<&'static Dimension> = used.collect();
     let lookup = Arc::new(Lookup::new(&inner.tables, &inner.names, used.iter().copied()));
@@ -339,7 +373,7 @@ fn run(inner: &Inner, question: &Question, cancel: &AtomicBool) -> Result<Answer
     let mut answer = answer(question, &plan, &groups, &coders);
     answer.rows_read = run.rows_read.load(Ordering::Relaxed);
     answer.files_read = files_read;
-    answer.newest_ms = newest_ms(&snapshot);
+    answer.newest_ms = newest_ms(inner, &snapshot);
     note_feeds(&mut answer, inner);
     let elapsed = started.elapsed();
     inner.seconds.record(elapsed.as_secs_f64());
@@ -352,6 +386,7 @@ fn note_feeds(answer: &mut Answer, inner: &Inner) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     let expected = answer.to_ms.min(now - 60_000 - inner.config.flush_ms as i64);
     match answer.newest_ms {
+        None if inner.copied.is_some() => answer.notes.push("nothing has come from storage00 yet".to_owned()),
         None => answer.notes.push("the store is empty: no flow has been received yet".to_owned()),
         Some(newest) if newest < expected && answer.to_ms > now - 3_600_000 => {
             answer.notes.push(format!("no flow was received since {}", rfc3339(newest)));

@@ -18,6 +18,9 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use crate::manifest::{Snapshot, Table};
 use crate::reader::StoreReader;
 
+/// As the planner says it.
+const FLOWS_MISSING: &str = "flows' not found";
+
 fn failed(error: DataFusionError) -> AskError {
     match error.find_root() {
         DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => {
@@ -53,12 +56,20 @@ impl StoreReader {
         let memory = self.inner.config.sql_memory_octets_max;
         let environment = RuntimeEnvBuilder::new().with_memory_limit(memory, 1.0).build_arc().map_err(failed)?;
         let context = SessionContext::new_with_config_rt(SessionConfig::new(), environment);
-        for table in Table::ALL {
+        let kept = |table: &Table| !self.is_copy() || *table != Table::Flows;
+        for table in Table::ALL.into_iter().filter(kept) {
             let provider = provider(&snapshot, table).map_err(failed)?;
             context.register_table(table.name(), provider).map_err(failed)?;
         }
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = context.sql_with_options(statement, reads).await.map_err(failed)?;
+        let planned = context.sql_with_options(statement, reads).await;
+        let frame = planned.map_err(|error| match error.find_root() {
+            DataFusionError::Plan(message) if self.is_copy() && message.contains(FLOWS_MISSING) => AskError::Wrong {
+                message: "`flows` is not on the front end, which has rollup_1m and rollup_5m: ask the process that runs storage00".to_owned(),
+                at: None,
+            },
+            _ => failed(error),
+        })?;
         let limit = std::time::Duration::from_millis(self.inner.config.question_ms_max);
         match tokio::time::timeout(limit, frame.collect()).await {
             Ok(batches) => batches.map_err(failed),

@@ -5,19 +5,20 @@
 //! ends the process. A commit is: files written and synced, then one manifest
 //! record that names them together with the cursors; only then is anybody told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use arrow::array::RecordBatch;
-use benocs_model::message::{Cursors, FlowBatch, RollupBatch, SourceId, StoreInput, Stream};
+use benocs_model::message::{Copied, Cursors, FlowBatch, RollupBatch, SourceId, StoreInput, Stream};
 use benocs_model::tables::Tables;
 use benocs_runtime::state::State;
 
 use crate::compact;
 use crate::config::Config;
+use crate::copy::{self, Holds, Receiving};
 use crate::disk::{self, Disk, Fault};
 use crate::error::{Result, StoreError};
 use crate::file;
@@ -58,6 +59,8 @@ pub struct Store {
     accepted_rollups: Cursors,
     pending: Pending,
     merge: Option<Merge>,
+    /// Of a store that is a copy of another one.
+    copy: Option<Receiving>,
     metrics: Metrics,
     reader: StoreReader,
 }
@@ -65,7 +68,22 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store in `root`; publishes the tables of the last run in `tables`.
     pub fn open(root: &Path, config: Config, state: &State, tables: Arc<Tables>) -> anyhow::Result<Self> {
-        Self::open_on(Disk::default(), root, config, state, tables)
+        Self::open_on(Disk::default(), root, config, state, tables, false)
+    }
+
+    /// Opens or creates a copy: it takes what a [`crate::Publisher`] tells of another store, and nothing else.
+    pub fn open_copy(root: &Path, config: Config, state: &State, tables: Arc<Tables>) -> anyhow::Result<Self> {
+        Self::open_on(Disk::default(), root, config, state, tables, true)
+    }
+
+    pub fn open_copy_with_fault(
+        root: &Path,
+        config: Config,
+        state: &State,
+        tables: Arc<Tables>,
+        fault: Fault,
+    ) -> anyhow::Result<Self> {
+        Self::open_on(Disk::with_fault(fault), root, config, state, tables, true)
     }
 
     /// With faults between the steps of a commit, for tests of recovery.
@@ -76,19 +94,31 @@ impl Store {
         tables: Arc<Tables>,
         fault: Fault,
     ) -> anyhow::Result<Self> {
-        Self::open_on(Disk::with_fault(fault), root, config, state, tables)
+        Self::open_on(Disk::with_fault(fault), root, config, state, tables, false)
     }
 
-    fn open_on(disk: Disk, root: &Path, config: Config, state: &State, tables: Arc<Tables>) -> anyhow::Result<Self> {
+    fn open_on(
+        disk: Disk,
+        root: &Path,
+        config: Config,
+        state: &State,
+        tables: Arc<Tables>,
+        is_copy: bool,
+    ) -> anyhow::Result<Self> {
         disk::create_directory(root)?;
-        let manifest = Manifest::open(root, &disk, config.drop_damaged_files)?;
+        let mut manifest = Manifest::open(root, &disk, config.drop_damaged_files)?;
         let snapshot = manifest.snapshot();
+        let copy = if is_copy { Some(Receiving::open(root, &snapshot)?) } else { None };
+        if is_copy {
+            manifest.begin(&disk)?;
+        }
         let (index, rebuilt) = Index::open(state, &snapshot).context("cannot open the store's index")?;
         if rebuilt && !snapshot.files.is_empty() {
             tracing::info!(files = snapshot.files.len(), "rebuilt the index from the manifest");
         }
         let log = TableLog::open(root, tables.clone())?;
-        let reader = StoreReader::new(manifest.published(), tables, log.names(), config.clone());
+        let copied = copy.as_ref().map(|copy| copy.copied_ms.clone());
+        let reader = StoreReader::new(manifest.published(), tables, log.names(), config.clone(), copied);
         let store = Self {
             root: root.to_owned(),
             accepted_flows: snapshot.flows.clone(),
@@ -100,6 +130,7 @@ impl Store {
             tables: log,
             pending: Pending::default(),
             merge: None,
+            copy,
             metrics: Metrics::new(),
             reader,
         };
@@ -129,9 +160,18 @@ impl Store {
         &self.metrics
     }
 
+    /// Of a copy, which files it has: the others are missing.
+    pub fn holds(&self) -> Option<Holds> {
+        self.copy.as_ref().map(|copy| copy.holds.clone())
+    }
+
     /// Takes a message; true where a commit is due because memory is full.
     pub fn accept(&mut self, input: StoreInput) -> Result<bool> {
         match input {
+            StoreInput::Copied(copied) => self.accept_copied(copied)?,
+            _ if self.copy.is_some() => {
+                return Err(copy::refused("it is no part of a state of the original: a copy takes nothing else"));
+            }
             StoreInput::Flows(batch) => self.accept_flows(batch)?,
             StoreInput::Rollups(batch) => self.accept_rollups(batch)?,
             StoreInput::Table(update) => {
@@ -142,6 +182,68 @@ impl Store {
         }
         Ok(self.pending.rows >= self.config.pending_rows_max
             || self.pending.partial_rows >= self.config.pending_rows_max)
+    }
+
+    fn accept_copied(&mut self, copied: Copied) -> Result<()> {
+        let Some(copy) = &mut self.copy else {
+            return Err(copy::refused("this store is no copy: it takes rows, not another one's files"));
+        };
+        match copied {
+            Copied::Table { update, .. } => {
+                if self.tables.follow(&update) {
+                    self.pending.since.get_or_insert_with(Instant::now);
+                }
+            }
+            Copied::File { meta, octets, .. } => {
+                let meta = copy::check(&meta, &octets)?;
+                if copy.has(meta.id) {
+                    return Ok(());
+                }
+                let path = self.root.join(meta.relative_path());
+                path.parent().map_or(Ok(()), disk::create_directory)?;
+                self.disk.place(&path, &octets)?;
+                copy.arrive(meta);
+            }
+            Copied::Commit { files, rollups, .. } => self.take_state(files.into_iter().collect(), rollups)?,
+        }
+        Ok(())
+    }
+
+    /// Becomes the original's state of these files, at once or not at all.
+    fn take_state(&mut self, files: BTreeSet<u64>, rollups: Cursors) -> Result<()> {
+        let Some(copy) = &mut self.copy else { return Ok(()) };
+        let before = self.manifest.snapshot();
+        let lacking = files.iter().filter(|id| !copy.has(**id)).count();
+        if lacking > 0 {
+            let all = files.len();
+            return Err(copy::refused(format!(
+                "{lacking} of {all} files of a state did not come: the one before stays"
+            )));
+        }
+        let record = Record {
+            added: files.iter().filter_map(|id| copy.arrived.get(id)).cloned().collect(),
+            removed: before.files.keys().filter(|id| !files.contains(id)).copied().collect(),
+            rollups: rollups.into_iter().filter(|(source, next)| before.rollups.get(source) != Some(next)).collect(),
+            ..Record::default()
+        };
+        drop(before);
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        // Names are durable before the rows that refer to them.
+        self.tables.flush(&self.disk)?;
+        let rows = record.added.iter().map(|meta| meta.rows).sum();
+        if record != Record::default() {
+            self.commit_record(record)?;
+            self.metrics.rollup_rows.increment(rows);
+            self.metrics.commits.increment(1);
+        }
+        let left = self.copy.as_mut().map(|copy| copy.committed(files, now_ms)).unwrap_or_default();
+        for meta in left {
+            let path = self.root.join(meta.relative_path());
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot delete a file that no state of the original has");
+            }
+        }
+        Ok(())
     }
 
     fn accept_flows(&mut self, batch: FlowBatch) -> Result<()> {
@@ -286,8 +388,11 @@ impl Store {
         self.metrics.octets.set(snapshot.files.values().map(|file| file.meta.octets).sum::<u64>() as f64);
     }
 
-    /// Removes what is older than its table's retention; the number of files.
+    /// Removes what is older than its table's retention; the number of files. A copy keeps what its original keeps.
     pub fn retain(&mut self, now_ms: i64) -> Result<usize> {
+        if self.copy.is_some() {
+            return Ok(0);
+        }
         let snapshot = self.manifest.snapshot();
         let seconds = |table| match table {
             Table::Flows => self.config.retention_flows_s,
@@ -322,8 +427,11 @@ impl Store {
         Ok(count)
     }
 
-    /// Ends a finished merge, begins the next; true while there is work.
+    /// Ends a finished merge, begins the next; true while there is work. A copy gets merged files from its original.
     pub fn compact(&mut self, now_ms: i64) -> Result<bool> {
+        if self.copy.is_some() {
+            return Ok(false);
+        }
         self.finish_merge(false)?;
         if self.merge.is_some() {
             return Ok(true);

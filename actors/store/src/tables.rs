@@ -111,7 +111,10 @@ impl TableLog {
             TableUpdate::Network(table) => restore!(self.tables.network, table),
             TableUpdate::Services(table) => restore!(self.tables.services, table),
             TableUpdate::Labels(table) => restore!(self.tables.labels, table),
-            TableUpdate::Paths(_) | TableUpdate::AsNames(_) => {}
+            TableUpdate::AsNames(_) => {
+                self.tables.apply(&update);
+            }
+            TableUpdate::Paths(_) => {}
         }
     }
 
@@ -142,6 +145,16 @@ impl TableLog {
     /// Publishes; true where it is new and waits for [`TableLog::flush`].
     pub(crate) fn take(&mut self, update: &TableUpdate) -> bool {
         self.tables.apply(update);
+        self.keep(update)
+    }
+
+    /// As [`TableLog::take`], of the store that this one is a copy of: that has the say, whatever the generation.
+    pub(crate) fn follow(&mut self, update: &TableUpdate) -> bool {
+        self.tables.replace(update);
+        self.keep(update)
+    }
+
+    fn keep(&mut self, update: &TableUpdate) -> bool {
         let is_new = self.note(update);
         if is_new {
             self.log.queue(update);

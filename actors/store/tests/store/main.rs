@@ -2,6 +2,7 @@
 //! retention, and every kind of question against a plain computation.
 
 mod commit;
+mod copy;
 mod question;
 mod rows;
 

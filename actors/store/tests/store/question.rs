@@ -373,3 +373,29 @@ async fn questions_values_and_statements_over_the_asynchronous_side() {
         assert!(reader.sql(writing).await.is_err(), "{writing}");
     }
 }
+
+#[test]
+fn coarser_windows_answer_where_finer_ones_have_expired() {
+    const DAY: i64 = 86_400_000;
+    let directory = tempfile::tempdir().unwrap();
+    let old = random_rows(41, 200);
+    let mut rows = old.clone();
+    rows.extend(random_rows(42, 200).into_iter().map(|mut row| {
+        (row.received, row.first, row.last) = (row.received + 3 * DAY, row.first + 3 * DAY, row.last + 3 * DAY);
+        row
+    }));
+    let keep = Config { retention_flows_s: 3_600, retention_rollup_1m_s: 86_400, retention_rollup_5m_s: 0, ..config() };
+    let mut store = filled(directory.path(), &rows, 200, 0, keep);
+    store.retain(T0 + 3 * DAY + 7_200_000).unwrap();
+    let totals = |from: i64, to: i64| {
+        let mut asked = question(from, to, &["proto"]);
+        asked.all_sightings = true;
+        let answer = store.reader().ask_blocking(&asked).unwrap();
+        (answer.source, answer.totals)
+    };
+    let flows = |rows: &[Row]| plain(rows, T0 - DAY, T0 + 4 * DAY, &[], None, |_| true).1;
+    assert_eq!(totals(T0 - DAY + 1, T0 + 4 * DAY - 1), ("rollup_5m".to_owned(), flows(&rows)));
+    assert_eq!(totals(T0 - DAY + 60_000, T0 + DAY).1, flows(&old));
+    // What is young enough is asked as finely as it is kept.
+    assert_eq!(totals(T0 + 3 * DAY + 60_001, T0 + 4 * DAY).0, "rollup_1m");
+}
