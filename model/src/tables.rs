@@ -80,6 +80,7 @@ impl Tables {
             TableUpdate::Interfaces(table) => self.interfaces.store(table.clone()),
             TableUpdate::Network(table) => self.network.store(table.clone()),
             TableUpdate::Services(table) => self.services.store(table.clone()),
+            TableUpdate::Labels(table) => self.labels.store(table.clone()),
             additions => {
                 self.apply(additions);
             }

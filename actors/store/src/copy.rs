@@ -130,6 +130,7 @@ struct Told {
     interfaces: Option<Arc<Interfaces>>,
     network: Option<Arc<Network>>,
     services: Option<Arc<Services>>,
+    labels: Option<Arc<Labels>>,
     as_names: usize,
 }
 

@@ -349,7 +349,7 @@ async fn a_publisher_tells_whole_states_whoever_connects_when() {
         other => panic!("{other:?}"),
     };
     let (mut states, mut dropped) = (0, 0);
-    for connection in 0..4 {
+    for connection in 0..4_usize {
         let (generation, missing) = publisher.missing(&held(&copy));
         assert!(generation >= dropped, "what was thrown away is in the snapshot");
         for message in missing {
@@ -357,17 +357,18 @@ async fn a_publisher_tells_whole_states_whoever_connects_when() {
             take(&mut copy, message);
         }
         states += 1;
-        // Cut within a state, at another place each time.
-        let mut taken = 0;
-        while taken < 3 + connection {
+        // Cut within a state, at another place each time, or right after one.
+        let (mut taken, mut whole) = (0, 0);
+        while if connection % 2 == 0 { taken < 2 + connection } else { whole < connection } {
             more.send(()).unwrap();
             let message = next().await.expect("it runs");
             if generation_of(&message) > generation {
-                states += usize::from(matches!(message, StoreInput::Copied(Copied::Commit { .. })));
+                whole += usize::from(matches!(message, StoreInput::Copied(Copied::Commit { .. })));
                 take(&mut copy, message);
                 taken += 1;
             }
         }
+        states += whole;
         while let Ok(message) = mailbox.try_recv() {
             dropped = dropped.max(generation_of(&message));
         }
@@ -387,7 +388,7 @@ async fn a_publisher_tells_whole_states_whoever_connects_when() {
         }
     }
     publishing.await.unwrap();
-    assert!(states > 4, "{states} states were told");
+    assert!(states >= 8, "{states} states were told");
     assert_eq!(content(&copy), content(&original));
     assert!(copy.verify().is_empty());
 }
