@@ -12,6 +12,7 @@ pub mod framestream;
 pub mod ipfix;
 pub mod netflow5;
 pub mod netflow9;
+pub mod nfdump;
 pub mod packet;
 pub mod sflow;
 pub mod structured;

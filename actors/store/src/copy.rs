@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use benocs_model::message::{Copied, Cursors, StoreInput};
-use benocs_model::network::{Exporters, Interfaces, Network, Services};
+use benocs_model::network::{Exporters, Interfaces, Labels, Network, Services};
 use benocs_model::tables::TableUpdate;
 use benocs_runtime::{Closed, Outbox};
 use bytes::Bytes;

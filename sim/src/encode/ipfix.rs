@@ -52,6 +52,11 @@ impl Message {
         self.end(start);
     }
 
+    /// A set of records of any kind, already encoded.
+    pub fn records(&mut self, id: u16, octets: &[u8]) {
+        self.options(id, octets);
+    }
+
     /// One options record, already encoded; it counts as a data record.
     pub fn options(&mut self, id: u16, octets: &[u8]) {
         let start = self.begin(id);

@@ -1,5 +1,6 @@
 //! UDP datagrams in capture files: pcap (draft-ietf-opsawg-pcap), pcapng
-//! (draft-ietf-opsawg-pcapng), IPFIX files (RFC 5655), and bare payloads.
+//! (draft-ietf-opsawg-pcapng), IPFIX files (RFC 5655), files of nfdump, and bare
+//! payloads.
 //!
 //! A capture that ends in the middle of a packet gives what came before.
 
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, bail};
+
+use super::nfdump;
 
 /// One UDP payload. A destination port of 0 is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,7 @@ enum Format {
         big_endian: bool,
         interfaces: Vec<Interface>,
     },
+    Nfdump(Box<nfdump::Reader>),
     /// Payloads that are yet to be given.
     Bare(std::vec::IntoIter<Vec<u8>>),
 }
@@ -104,6 +108,8 @@ impl Capture {
             let big_endian = rest[4..] == [0x1a, 0x2b, 0x3c, 0x4d];
             skip_section(&mut input, &rest, big_endian)?;
             Format::PcapNg { big_endian, interfaces: Vec::new() }
+        } else if benocs_wire::nfdump::is_nfdump(&magic[..have]) {
+            Format::Nfdump(Box::new(nfdump::Reader::open(&mut input, &magic[..have])?))
         } else {
             let mut octets = magic[..have].to_vec();
             input.by_ref().take(BLOCK_OCTETS_MAX as u64).read_to_end(&mut octets)?;
@@ -125,15 +131,26 @@ impl Capture {
         self.position.load(Ordering::Relaxed)
     }
 
-    /// Packets so far that gave no datagram.
+    /// Packets so far that gave no datagram, or flows that could not be read.
     pub fn skipped(&self) -> u64 {
-        self.skipped
+        match &self.format {
+            Format::Nfdump(reader) => reader.skipped(),
+            _ => self.skipped,
+        }
+    }
+
+    /// False for bare payloads: their datagrams have all the same source, and no time.
+    pub fn names_sources(&self) -> bool {
+        !matches!(self.format, Format::Bare(_))
     }
 
     pub fn next_datagram(&mut self) -> anyhow::Result<Option<Datagram>> {
         if let Format::Bare(payloads) = &mut self.format {
             let dst = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
             return Ok(payloads.next().map(|payload| Datagram { time_ns: 0, src: super::NO_SOURCE, dst, payload }));
+        }
+        if let Format::Nfdump(reader) = &mut self.format {
+            return reader.next_datagram(&mut self.input);
         }
         while let Some((time_ns, link_type, frame)) = self.next_frame()? {
             match network_layer(link_type, &frame).and_then(|packet| self.fragments.datagram(packet)) {
@@ -146,7 +163,7 @@ impl Capture {
 
     fn next_frame(&mut self) -> anyhow::Result<Option<(i64, u32, Vec<u8>)>> {
         match &mut self.format {
-            Format::Bare(_) => Ok(None),
+            Format::Bare(_) | Format::Nfdump(_) => Ok(None),
             &mut Format::Pcap { big_endian, nanoseconds, link_type } => {
                 let mut header = [0; 16];
                 if read_upto(&mut self.input, &mut header)? < header.len() {
@@ -234,7 +251,7 @@ fn decompressed<R: Read + 'static>(mut input: BufReader<R>) -> io::Result<Box<dy
 }
 
 /// Reads until `buffer` is full or the input ends.
-fn read_upto(input: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_upto(input: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut have = 0;
     while have < buffer.len() {
         match input.read(&mut buffer[have..]) {

@@ -1,6 +1,7 @@
 //! The datagrams of a capture file, sent again at the pace of the capture.
 
 pub mod capture;
+mod nfdump;
 
 use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal as _;
@@ -30,7 +31,7 @@ pub enum SourceMode {
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// pcap, pcapng, an IPFIX file, or the payload of one datagram; also compressed with gzip or zstd.
+    /// pcap, pcapng, an IPFIX file, a file of nfdump, or the payload of one datagram; also compressed with gzip or zstd.
     pub captures: Vec<PathBuf>,
     /// host:port.
     pub to: String,
