@@ -51,6 +51,14 @@ pub enum Command {
     Roles(JsonArgs),
     /// Send the UDP packets of a capture again.
     Replay(ReplayArgs),
+    /// Put captures and files of nfdump into the running process, with the files' own times.
+    ///
+    /// Ends when everything is on the disk, in the process's flow log; nothing is dropped: where the process is busy,
+    /// or half of its log (collector.log_octets_max) is taken, the import waits. What arrives meanwhile over the
+    /// network is stored behind it. A file that is imported twice is stored, and counts, twice. Templates in a file
+    /// do not change what the process knows of the exporters; [[exporter]] sampling and names hold. Flows older than
+    /// store.retention_flows_s go with the others of their age, which is said; their sums of one and five minutes stay.
+    Import(ImportArgs),
     /// Send flow records at a given rate.
     Generate(GenerateArgs),
     /// Be an internet provider: routers, resolvers and SNMP agents on loopback addresses.
@@ -89,7 +97,8 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// pcap, pcapng, IPFIX file, or one UDP payload (.dat, .bin); also compressed (gzip, zstd).
+    /// pcap, pcapng, IPFIX file, file of nfdump 1.6 or 1.7 (its flows are sent as IPFIX), or one UDP payload (.dat,
+    /// .bin); also compressed (gzip, zstd).
     #[arg(required = true)]
     pub capture: Vec<PathBuf>,
     /// Where to send to.
@@ -108,6 +117,22 @@ pub struct ReplayArgs {
     /// an address 127.x.y.z towards loopback.
     #[arg(long)]
     pub keep_source: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// pcap, pcapng, IPFIX file (RFC 5655), file of nfdump 1.6 or 1.7 in any compression, or one UDP payload (.dat,
+    /// .bin); also compressed (gzip, zstd). In order, the oldest first: templates are found in earlier files.
+    #[arg(required = true, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+    /// Only packets to this UDP port of a capture.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Exporter of files that do not say it: IPFIX files and payloads; 127.0.0.2 without it.
+    #[arg(long, value_name = "ADDRESS")]
+    pub exporter: Option<std::net::IpAddr>,
     #[arg(long)]
     pub json: bool,
 }

@@ -1,7 +1,9 @@
 //! The control socket: questions to the running process, from its own machine.
 //!
 //! A UNIX socket (0600) in the data directory. One JSON line asks, one answers;
-//! then the connection is closed.
+//! then the connection is closed. An import is longer: see [`import`].
+
+pub mod import;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -31,6 +33,7 @@ pub enum Request {
     Status,
     Flows,
     Token(TokenRequest),
+    Import,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,6 +56,7 @@ pub struct Answers {
     pub status: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub flows: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub tokens: Option<TokenAnswer>,
+    pub import: Option<import::Imports>,
 }
 
 pub type RibAnswer = Arc<dyn Fn(&str, Option<&str>) -> anyhow::Result<Value> + Send + Sync>;
@@ -106,7 +110,12 @@ async fn converse(stream: UnixStream, answers: Answers) -> anyhow::Result<()> {
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(reader.take(REQUEST_OCTETS_MAX));
     reader.read_line(&mut line).await?;
-    let response = match serde_json::from_str::<Request>(&line) {
+    let request = serde_json::from_str::<Request>(&line);
+    if let (Ok(Request::Import), Some(imports)) = (&request, &answers.import) {
+        reader.get_mut().set_limit(u64::MAX);
+        return import::converse(reader, writer, imports).await;
+    }
+    let response = match request {
         // A client that hangs up cancels its question.
         Ok(request) => tokio::select! {
             response = answer(request, &answers) => response,
@@ -160,24 +169,34 @@ async fn answer(request: Request, answers: &Answers) -> Response {
             None => elsewhere("for tokens", "af00"),
             Some(tokens) => tokens(&request).map_or_else(failed, Response::Ok),
         },
+        // Answered elsewhere where there is one.
+        Request::Import => elsewhere("imports", "netflow00"),
+    }
+}
+
+fn connect(data: &Path) -> anyhow::Result<std::os::unix::net::UnixStream> {
+    let path = socket_path(data);
+    std::os::unix::net::UnixStream::connect(&path).with_context(|| {
+        format!("no benocs answers on {}: is it running with --data {}?", path.display(), data.display())
+    })
+}
+
+fn response(line: &str) -> anyhow::Result<Value> {
+    match serde_json::from_str(line).context("the process ended before it answered")? {
+        Response::Ok(value) => Ok(value),
+        Response::Error { message, at: Some(at) } => bail!("{message} (at character {at} of the filter)"),
+        Response::Error { message, at: None } => bail!("{message}"),
     }
 }
 
 /// Asks the process whose data directory this is.
 pub fn ask(data: &Path, request: &Request) -> anyhow::Result<Value> {
-    let path = socket_path(data);
-    let mut stream = std::os::unix::net::UnixStream::connect(&path).with_context(|| {
-        format!("no benocs answers on {}: is it running with --data {}?", path.display(), data.display())
-    })?;
+    let mut stream = connect(data)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let mut octets = serde_json::to_vec(request)?;
     octets.push(b'\n');
     stream.write_all(&octets)?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    match serde_json::from_str(&line).context("the process ended before it answered")? {
-        Response::Ok(value) => Ok(value),
-        Response::Error { message, at: Some(at) } => bail!("{message} (at character {at} of the filter)"),
-        Response::Error { message, at: None } => bail!("{message}"),
-    }
+    response(&line)
 }

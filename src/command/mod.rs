@@ -3,6 +3,7 @@
 mod ask;
 mod bench;
 mod flows;
+mod import;
 mod table;
 mod token;
 mod traffic;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         (None, Some(Command::Config(arguments))) => config(&arguments, load),
         (None, Some(Command::Roles(arguments))) => roles(&inventory, &arguments),
         (None, Some(Command::Replay(arguments))) => traffic::replay(arguments),
+        (None, Some(Command::Import(arguments))) => import::import(&cli.data, &arguments),
         (None, Some(Command::Generate(arguments))) => traffic::generate(arguments),
         (None, Some(Command::Simulate(arguments))) => traffic::simulate(arguments),
         (None, Some(Command::Query(arguments))) => ask::query(&cli.data, &arguments),

@@ -27,11 +27,13 @@ use benocs_store::{Publisher, Store, StoreReader};
 use benocs_web::{Engines, Web};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::board::Board;
 use super::hub::{Hub, onward};
 use super::links::Links;
 use super::status::{self, Exporters};
+use crate::control::import::{BeginImport, Imports};
 use crate::control::{Answers, RibAnswer, SqlAnswer};
 use crate::settings::Settings;
 
@@ -264,6 +266,11 @@ impl Site {
             };
             let collector = collector::spawn(settings.collector(), wiring, fatal.clone());
             exporters = Exporters::watch(collector.outbox.clone());
+            let retention_ms = i64::try_from(settings.store.retention_flows_s.saturating_mul(1000)).ok();
+            answers.import = Some(Imports {
+                begin: begin_import(collector.outbox.clone()),
+                retention_ms: retention_ms.filter(|retention| base.has("storage00") && *retention > 0),
+            });
             if let Some(remote) = remote {
                 stages.push(remote.start(node, collector.outbox.clone(), vec![commits], fatal.clone())?);
             }
@@ -431,6 +438,17 @@ fn front_store(
         tracing::warn!("nothing reaches this front end: set link.listen.af00, and link.peer.af00 where storage00 runs");
     }
     Ok((copy, reader))
+}
+
+fn begin_import(collector: Outbox<collector::Message>) -> BeginImport {
+    Arc::new(move || {
+        let collector = collector.clone();
+        Box::pin(async move {
+            let (reply, import) = oneshot::channel();
+            collector.send(collector::Message::Import(reply)).await?;
+            import.await.context("the collector has ended")?
+        })
+    })
 }
 
 /// What configuration says of exporters and interfaces, in the poller's words; secrets are read here.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::process::{BENOCS, Ports, Process, eventually, free_udp, have};
 
 /// Octets, packets, flows.
-type Sums = [u64; 3];
+pub type Sums = [u64; 3];
 
 fn replay(capture: &Path, to: std::net::SocketAddr) {
     let output = Command::new(BENOCS)
@@ -19,14 +19,14 @@ fn replay(capture: &Path, to: std::net::SocketAddr) {
 }
 
 /// Lines of the kernel's table of UDP sockets that listen on the port.
-fn sockets(port: u16) -> Vec<String> {
+pub fn sockets(port: u16) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/net/udp").expect("proc is mounted");
     let end = format!(":{port:04X}");
     let own = |line: &&str| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&end));
     table.lines().filter(own).map(str::to_owned).collect()
 }
 
-fn nfdump(capture: &Path) -> Sums {
+pub fn nfdump(capture: &Path) -> Sums {
     let directory = tempfile::tempdir().expect("a directory");
     let to = free_udp();
     let mut daemon = Command::new("nfcapd")

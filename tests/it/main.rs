@@ -5,6 +5,7 @@ mod captures;
 mod cli;
 mod cut;
 mod delivery;
+mod import;
 mod lab;
 mod process;
 mod remote;

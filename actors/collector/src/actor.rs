@@ -7,6 +7,7 @@
 //!   enricher, or the link to it (1)  <--FlowBatch, in order--  [forwarder] <---+
 //!   whoever replicates tables (1)    <--TableUpdate::{Exporters, Labels}--  [Collector]
 //!   store, or the link to it (1)     --Commit--> [commits] --frees--> segment log
+//!   control socket (0..4)  --datagrams of files--> [import threads] --rows--> [appender]
 //! ```
 //!
 //! The worker itself only owns the threads, answers questions, and publishes the
@@ -38,12 +39,13 @@ use crate::error::LogError;
 use crate::exporters::{self, Keeper};
 use crate::fan_out::{self, FanOutStatus};
 use crate::gate::{Denied, Gate, Strangers};
+use crate::import::{Desk, Import};
 use crate::log::{self, Appender, LogHandle, LogStatus, Next, Reader, Unsynced};
 use crate::metrics::{Metrics, Totals};
 use crate::session::{Listener, SessionIntake, SessionLimits, SessionStatus, Sessions};
 use crate::silence::Silence;
 pub use crate::socket::SocketStatus;
-use crate::socket::{self, Intake, Limits, QueueReceiver, Sealed, lose};
+use crate::socket::{self, Intake, Limits, Outcome, QueueReceiver, Sealed, lose};
 use crate::tls;
 
 /// Bound of the mailbox: questions and commits, both rare.
@@ -67,6 +69,8 @@ pub enum Message {
         seq: u64,
     },
     Status(oneshot::Sender<Status>),
+    /// Begins an import.
+    Import(oneshot::Sender<anyhow::Result<Import>>),
 }
 
 /// How the collector stands.
@@ -128,6 +132,7 @@ pub(crate) struct Running {
     /// Closed when the forwarder has nothing left to do.
     forwarded: mpsc::Receiver<()>,
     listening: Vec<SocketAddr>,
+    imports: Desk,
     log: LogHandle,
     shared: Arc<Shared>,
     keeper: Arc<Keeper>,
@@ -154,12 +159,13 @@ impl Worker for Collector {
     }
 
     fn handle(&mut self, message: Message, _context: &mut Context<Self>) -> anyhow::Result<()> {
-        let Some(running) = &self.running else { return Ok(()) };
+        let Some(running) = &mut self.running else { return Ok(()) };
         match message {
             Message::Commit(commit) => running.log.commit(&commit)?,
             Message::Rewind { seq } => running.log.rewind(seq),
             // Whoever asked may have gone meanwhile.
             Message::Status(reply) => drop(reply.send(running.status())),
+            Message::Import(reply) => drop(reply.send(running.imports.begin())),
         }
         Ok(())
     }
@@ -221,7 +227,13 @@ impl Running {
         let stop = Arc::new(AtomicBool::new(false));
         let (queue, queued) = socket::queue(config.queue_batches);
         let sync = Duration::from_millis(config.log_sync_ms);
-        let writer = Writer { appender, keeper: keeper.clone(), shared: shared.clone(), metrics: metrics.clone() };
+        let writer = Writer {
+            appender,
+            keeper: keeper.clone(),
+            shared: shared.clone(),
+            metrics: metrics.clone(),
+            receipts: Vec::new(),
+        };
         let appender = thread("collector-log".to_owned(), move || writer.run(&queued, sync))?;
         let (forwarding, forwarded) = mpsc::sync_channel(1);
         let abandoned = Arc::new(AtomicBool::new(false));
@@ -286,6 +298,16 @@ impl Running {
             };
             sockets.push(thread("collector-tcp".to_owned(), move || intake.run())?);
         }
+        let imports = Desk {
+            queue,
+            shared: shared.clone(),
+            decode: config.decode.clone(),
+            batch_rows: config.batch_rows.max(1),
+            queue_batches: config.queue_batches,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+            running: Vec::new(),
+        };
         let standing = log.status();
         tracing::info!(?listening, source = standing.source, next = standing.acknowledged_seq, "collector listens");
         Ok(Self {
@@ -296,6 +318,7 @@ impl Running {
             forwarder,
             forwarded,
             listening,
+            imports,
             log,
             shared,
             keeper,
@@ -365,6 +388,7 @@ impl Running {
         let deadline = Instant::now() + limit;
         self.stop.store(true, Ordering::Release);
         let sockets: Vec<_> = self.sockets.drain(..).map(|socket| joined(socket.join())).collect();
+        self.imports.close();
         // The last sender of its queue is gone: the appender writes, syncs, closes.
         joined(self.appender.join())?;
         loop {
@@ -451,16 +475,28 @@ fn listen(config: &Config) -> anyhow::Result<Vec<Listener>> {
 /// How often what the full log refused is offered again, where its source waits.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// Who waits for how many rows to be on the disk.
+type Receipts = Vec<(mpsc::SyncSender<Outcome>, u64)>;
+
+fn confirm(receipts: Receipts) {
+    for (receipt, rows) in receipts {
+        // Whoever waits for it may have gone meanwhile.
+        let _ = receipt.try_send(Outcome::Stored(rows));
+    }
+}
+
 /// The thread that owns the writing side of the log.
 struct Writer {
     appender: Appender,
     keeper: Arc<Keeper>,
     shared: Arc<Shared>,
     metrics: Metrics,
+    /// Of batches that were appended and are not synced.
+    receipts: Receipts,
 }
 
 impl Writer {
-    /// Until the last socket thread is gone: append, and sync at most every `interval`.
+    /// Until whoever sends is gone: append, and sync at most every `interval`.
     fn run(mut self, queue: &QueueReceiver, interval: Duration) -> anyhow::Result<()> {
         let syncer = self.syncer()?;
         let mut due = None;
@@ -482,7 +518,7 @@ impl Writer {
                     // While the disk is busy with what came before, more gathers.
                     due = Some(now + BUSY);
                 } else if let Some(unsynced) = self.appender.take_unsynced()
-                    && syncer.work.send(unsynced).is_err()
+                    && syncer.work.send((unsynced, std::mem::take(&mut self.receipts))).is_err()
                 {
                     break;
                 }
@@ -490,6 +526,11 @@ impl Writer {
             let limit = due.map_or(IDLE, |due: Instant| due.saturating_duration_since(now));
             let limit = if held.is_empty() { limit } else { limit.min(AGAIN) };
             match queue.receive(limit) {
+                Ok(sealed) if sealed.receipt.is_some() => {
+                    if self.take(sealed)? {
+                        due = due.or(Some(now + interval));
+                    }
+                }
                 Ok(sealed) => match self.append(sealed)? {
                     None => due = due.or(Some(now + interval)),
                     Some(back) => held.push_back(back),
@@ -504,21 +545,44 @@ impl Writer {
         syncer.finish()?;
         self.keeper.keep(&self.shared)?;
         self.metrics.acknowledged.add(self.appender.close()?.rows);
+        confirm(self.receipts);
         self.metrics.queue.set(0.0);
         Ok(())
     }
 
+    /// Appends a batch that may be refused; false where there was no room for it.
+    fn take(&mut self, Sealed { rows, receipt, .. }: Sealed) -> anyhow::Result<bool> {
+        let count = rows.num_rows() as u64;
+        let Some(receipt) = receipt else { return Ok(false) };
+        // What can wait leaves half of the log to what cannot.
+        let appended =
+            if self.appender.is_half_full() { Err(LogError::Full) } else { self.appender.append(rows.clone()) };
+        match appended {
+            Ok(_) => {
+                self.receipts.push((receipt, count));
+                Ok(true)
+            }
+            Err(LogError::Full) => {
+                // Whoever waits for it may have gone meanwhile.
+                let _ = receipt.try_send(Outcome::Refused(rows));
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Starts the thread that waits for the disk; what it synced is acknowledged.
     fn syncer(&self) -> anyhow::Result<Syncer> {
-        let (work, works) = mpsc::sync_channel::<Unsynced>(1);
+        let (work, works) = mpsc::sync_channel::<(Unsynced, Receipts)>(1);
         let idle = Arc::new(AtomicBool::new(true));
         let busy = idle.clone();
         let (keeper, shared, metrics) = (self.keeper.clone(), self.shared.clone(), self.metrics.clone());
         let thread = thread("collector-sync".to_owned(), move || {
-            while let Ok(unsynced) = works.recv() {
+            while let Ok((unsynced, receipts)) = works.recv() {
                 // Before its rows are acknowledged, an exporter is known for ever.
                 keeper.keep(&shared)?;
                 metrics.acknowledged.add(unsynced.sync()?.rows);
+                confirm(receipts);
                 busy.store(true, Ordering::Release);
             }
             Ok(())
@@ -530,7 +594,7 @@ impl Writer {
 /// Waits for the disk, so that the thread that appends does not.
 struct Syncer {
     /// Room for one: it is filled only while the thread is idle.
-    work: mpsc::SyncSender<Unsynced>,
+    work: mpsc::SyncSender<(Unsynced, Receipts)>,
     idle: Arc<AtomicBool>,
     thread: JoinHandle<anyhow::Result<()>>,
 }

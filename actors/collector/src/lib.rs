@@ -13,6 +13,7 @@ mod error;
 mod exporters;
 mod fan_out;
 mod gate;
+pub mod import;
 pub mod log;
 mod metrics;
 mod session;

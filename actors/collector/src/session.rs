@@ -224,7 +224,7 @@ impl Hub {
                 },
             }
         };
-        let mut sealed = Sealed { rows, hold };
+        let mut sealed = Sealed { rows, hold, receipt: None };
         loop {
             match self.queue.offer(sealed) {
                 Ok(()) => return,

@@ -2,7 +2,8 @@
 //!
 //!   kernel --256 datagrams a call--> decode --4,096 rows or 50 ms--> queue of the log
 //!
-//! UDP cannot be held back: where the queue is full, rows are dropped and counted.
+//! UDP cannot be held back: where the queue is full, rows are dropped and counted. What can be held back waits
+//! for room, and is told what became of its batch.
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,6 +41,17 @@ pub(crate) struct Sealed {
     pub(crate) rows: RecordBatch,
     /// Of a source that waits until this is dropped, and so of one that the log need not lose.
     pub(crate) hold: Option<OwnedSemaphorePermit>,
+    /// Of a source that is told what became of it, and sends it again; its channel has room.
+    pub(crate) receipt: Option<mpsc::SyncSender<Outcome>>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// So many rows are on the disk.
+    Stored(u64),
+    /// There is no room now.
+    Refused(RecordBatch),
 }
 
 /// Sealed batches on their way to the log.
@@ -68,6 +80,16 @@ impl Queue {
         self.sender.try_send(sealed).inspect_err(|_| {
             self.depth.fetch_sub(1, Ordering::Relaxed);
         })
+    }
+
+    /// Waits for room; false where the log is closed.
+    pub(crate) fn send_blocking(&self, sealed: Sealed) -> bool {
+        self.depth.fetch_add(1, Ordering::Relaxed);
+        let sent = self.sender.send(sealed).is_ok();
+        if !sent {
+            self.depth.fetch_sub(1, Ordering::Relaxed);
+        }
+        sent
     }
 }
 
@@ -230,7 +252,7 @@ impl Batch {
     }
 
     fn send(&self, rows: RecordBatch) {
-        let sealed = Sealed { rows, hold: None };
+        let sealed = Sealed { rows, hold: None, receipt: None };
         let sent = if self.patient {
             self.queue.depth.fetch_add(1, Ordering::Relaxed);
             self.queue.sender.send(sealed).map_err(|error| {

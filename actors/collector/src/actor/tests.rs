@@ -271,3 +271,152 @@ fn a_consumer_that_is_gone_ends_the_collector() {
     until(|| running.has_ended());
     assert_eq!(running.reason().to_string(), "the flow log has nobody to forward to");
 }
+
+/// The last day of 2024.
+const THEN: i64 = 1_735_600_000_000;
+
+/// An IPFIX message exported `THEN`: template 256 (start and end, octets, packets), or a record of `octets`.
+fn ipfix(sequence: u32, octets: Option<u64>) -> Vec<u8> {
+    let set = match octets {
+        None => {
+            let fields: [[u16; 2]; 4] = [[152, 8], [153, 8], [1, 8], [2, 8]];
+            let head: [u16; 4] = [2, 8 + 4 * 4, 256, 4];
+            head.iter().chain(fields.iter().flatten()).flat_map(|word| word.to_be_bytes()).collect()
+        }
+        Some(octets) => {
+            let words = [(THEN - 60_000) as u64, THEN as u64, octets, 1];
+            let set: [u16; 2] = [256, 4 + 32];
+            let set = set.iter().flat_map(|word| word.to_be_bytes());
+            set.chain(words.iter().flat_map(|word| word.to_be_bytes())).collect::<Vec<u8>>()
+        }
+    };
+    let header = [u32::from(16 + set.len() as u16) | 10 << 16, (THEN / 1000) as u32, sequence, 0];
+    header.iter().flat_map(|word| word.to_be_bytes()).chain(set).collect()
+}
+
+fn import(running: &mut Running, datagrams: &[(i64, &str, Vec<u8>)]) -> crate::import::Summary {
+    let import = running.imports.begin().unwrap();
+    let mut chunk = Vec::new();
+    for (received_ms, source, payload) in datagrams {
+        crate::import::put(&mut chunk, *received_ms, source.parse().unwrap(), payload);
+    }
+    import.chunks.send_blocking(crate::import::Chunk::Datagrams(chunk)).unwrap();
+    import.chunks.send_blocking(crate::import::Chunk::End).unwrap();
+    import.summary.blocking_recv().unwrap().unwrap()
+}
+
+#[test]
+fn an_import_is_in_its_own_time_and_leaves_live_exporters_alone() {
+    let stage = stage(1024);
+    let mut running = Running::start(&config(), &stage.wiring).unwrap();
+    // The exporter is live: its template is of another kind, its sequence number far ahead.
+    let mut sender = UdpSender::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let live: [u16; 6] = [2, 12, 256, 1, 1, 4];
+    let header = [28 | 10 << 16, (socket::unix_ms() / 1000) as u32, 5_000_000, 0];
+    let live = header.iter().flat_map(|word: &u32| word.to_be_bytes()).chain(live.iter().flat_map(|w| w.to_be_bytes()));
+    sender.send(&[live.collect::<Vec<u8>>()], running.listening[0]).unwrap();
+    until(|| running.status().totals.datagrams == 1);
+    let before = running.status().exporters[0].clone();
+    assert_eq!((before.templates, before.records), (1, 0));
+
+    // Data ahead of its template, a gap of 7 records, another exporter, one that is no flow export.
+    let datagrams = [
+        (THEN + 1_000, "127.0.0.1", ipfix(0, Some(10))),
+        (THEN + 2_000, "127.0.0.1", ipfix(1, None)),
+        (THEN + 3_000, "127.0.0.1", ipfix(8, Some(200))),
+        (THEN + 4_000, "192.0.2.7", ipfix(0, None)),
+        (THEN + 5_000, "192.0.2.7", ipfix(0, Some(3_000))),
+        (THEN + 6_000, "192.0.2.8", b"neither".to_vec()),
+    ];
+    let summary = import(&mut running, &datagrams);
+    assert_eq!((summary.datagrams, summary.records, summary.stored), (6, 3, 3));
+    assert_eq!((summary.octets, summary.packets, summary.exporters, summary.lost), (3_210, 3, 2, 7));
+    assert_eq!(summary.errors, BTreeMap::from([("unknown_protocol".to_owned(), 1)]));
+    assert_eq!((summary.first_ms, summary.last_ms), (Some(THEN - 60_000), Some(THEN)));
+    assert_eq!((summary.received_from_ms, summary.received_to_ms), (Some(THEN + 1_000), Some(THEN + 5_000)));
+    // Said once it is on the disk.
+    assert_eq!(running.status().totals.acknowledged, 3);
+
+    let batches = receive(&stage.flows, 3);
+    let rows = &batches[0].rows;
+    assert_eq!(keys(rows), [10, 200, 3_000]);
+    let quality = column(rows, Column::Quality).unwrap().as_any().downcast_ref::<UInt64Array>().unwrap();
+    let implausible = benocs_model::flow::quality::TIME_IMPLAUSIBLE;
+    assert!(quality.values().iter().all(|bits| bits & implausible == 0), "{quality:?}");
+    let ids = column(rows, Column::ExporterId).unwrap().as_any().downcast_ref::<arrow::array::UInt32Array>().unwrap();
+    let status = running.status();
+    let id = |address: &str| status.exporters.iter().find(|one| one.address.to_string() == address).unwrap().id;
+    assert_eq!(ids.values(), &[before.id, before.id, id("192.0.2.7")]);
+    let after = status.exporters.iter().find(|one| one.id == before.id).unwrap();
+    assert_eq!((after.datagrams, after.templates, after.records), (1, 1, 0));
+    assert_eq!((after.sequence.lost, after.sequence.reordered, after.pending), (0, 0, 0));
+    running.drain(&stage.wiring, LIMIT).unwrap();
+}
+
+#[test]
+fn an_import_waits_for_room_and_leaves_half_of_the_log_to_others() {
+    let stage = stage(4096);
+    let config = Config { batch_rows: 30, log_octets_max: 128 << 10, log_segment_octets: 8 << 10, ..config() };
+    let mut running = Running::start(&config, &stage.wiring).unwrap();
+    let import = running.imports.begin().unwrap();
+    const DATAGRAMS: u32 = 400;
+    let mut chunk = Vec::new();
+    for number in 0..DATAGRAMS {
+        let datagram = netflow5(number * 30, number * 30, 30);
+        crate::import::put(&mut chunk, socket::unix_ms(), "192.0.2.1".parse().unwrap(), &datagram);
+    }
+    import.chunks.send_blocking(crate::import::Chunk::Datagrams(chunk)).unwrap();
+    import.chunks.send_blocking(crate::import::Chunk::End).unwrap();
+    until(|| running.log.status().octets > 64 << 10);
+    // Room for what cannot wait.
+    let mut sender = UdpSender::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    sender.send(&[netflow5(0, 1 << 20, 1)], running.listening[0]).unwrap();
+    until(|| stage.flows.len() > 0 && running.status().totals.datagrams == 1);
+    let mut summary = import.summary;
+    let mut committed = 0;
+    until(|| {
+        let next = running.log.status().acknowledged_seq;
+        if next > committed {
+            committed = next;
+            for stream in [Stream::Flows, Stream::Rollups] {
+                let cursors = BTreeMap::from([(running.log.source(), next)]);
+                stage.commits.send_blocking(Commit { stream, cursors }).unwrap();
+            }
+        }
+        running.settle().unwrap();
+        summary.try_recv().is_ok_and(|summary| summary.unwrap().stored == u64::from(DATAGRAMS) * 30)
+    });
+    let totals = running.status().totals;
+    assert_eq!((totals.dropped_log_full, totals.dropped_mailbox), (0, 0));
+    let rows = DATAGRAMS as usize * 30 + 1;
+    let got: BTreeSet<u64> = receive(&stage.flows, rows).iter().flat_map(|batch| keys(&batch.rows)).collect();
+    assert_eq!(got.len(), rows, "every row once");
+    running.drain(&stage.wiring, LIMIT).unwrap();
+}
+
+#[test]
+fn a_sender_that_goes_away_and_a_stop_end_an_import_with_what_it_has() {
+    let stage = stage(1024);
+    let mut running = Running::start(&config(), &stage.wiring).unwrap();
+    let datagram = |chunk: &mut Vec<u8>, key: u32| {
+        crate::import::put(chunk, socket::unix_ms(), "192.0.2.1".parse().unwrap(), &netflow5(key, key, 1));
+    };
+    let mut begin = |key| {
+        let import = running.imports.begin().unwrap();
+        let mut chunk = Vec::new();
+        datagram(&mut chunk, key);
+        import.chunks.send_blocking(crate::import::Chunk::Datagrams(chunk)).unwrap();
+        import
+    };
+    let gone = begin(1);
+    drop(gone.chunks);
+    let gone = gone.summary.blocking_recv().unwrap().unwrap_err();
+    let stopped = begin(2);
+    running.drain(&stage.wiring, LIMIT).unwrap();
+    let reasons = [gone, stopped.summary.blocking_recv().unwrap().unwrap_err()];
+    let reasons: Vec<String> = reasons.iter().map(|reason| format!("{reason:#}")).collect();
+    assert_eq!(reasons[0], "1 rows are stored, not the rest: whoever sent the files went away");
+    assert_eq!(reasons[1], "1 rows are stored, not the rest: benocs is stopping");
+    let got: Vec<u64> = receive(&stage.flows, 2).iter().flat_map(|batch| keys(&batch.rows)).collect();
+    assert_eq!(got, [1, 2]);
+}

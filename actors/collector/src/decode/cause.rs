@@ -100,9 +100,8 @@ impl Causes {
 pub(crate) struct Counters(Vec<Counter>);
 
 impl Counters {
-    pub(crate) fn new() -> Self {
-        let counter =
-            |cause: &Cause| metrics::counter!(metric::DROPPED, "actor" => "collector", "cause" => cause.text());
+    pub(crate) fn new(actor: &'static str) -> Self {
+        let counter = |cause: &Cause| metrics::counter!(metric::DROPPED, "actor" => actor, "cause" => cause.text());
         Self(Cause::ALL.iter().map(counter).collect())
     }
 

@@ -71,10 +71,11 @@ pub struct Decoder {
 impl Decoder {
     /// The bounds are those of `shared`.
     pub fn new(_config: Config, shared: Arc<Shared>) -> Self {
+        let counters = Counters::new(shared.actor());
         Self {
             shared,
             known: Default::default(),
-            counters: Counters::new(),
+            counters,
             fixed: [plan_of(FIELDS_1), plan_of(FIELDS_5), plan_of(FIELDS_7)],
             no_samplers: Samplers::default(),
             scratch: Scratch::default(),

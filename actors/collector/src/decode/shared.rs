@@ -73,6 +73,8 @@ impl Protocol {
 /// State of all exporters, shared by the decoders.
 pub struct Shared {
     pub(crate) config: Config,
+    /// Who gives ids, where it is not this one.
+    live: Option<Arc<Shared>>,
     registry: RwLock<Registry>,
     generation: AtomicU64,
     pub(crate) maps: Vec<Mapped>,
@@ -350,6 +352,7 @@ impl Shared {
             refused: Mutex::default(),
             changes: Changes::default(),
             compiled: Mutex::default(),
+            live: None,
             config,
         };
         {
@@ -368,6 +371,20 @@ impl Shared {
             }
         }
         shared
+    }
+
+    /// What `live` does not learn of: templates, samplers and sequence numbers apart, exporters with its ids.
+    pub fn apart(config: Config, live: Arc<Shared>) -> Self {
+        // Exporters become known here when they are seen in a file.
+        let mut shared = Self::new(Config { exporters: Vec::new(), ..config.clone() }, Vec::new());
+        shared.config = config;
+        shared.live = Some(live);
+        shared
+    }
+
+    /// Label of what it counts.
+    pub(crate) fn actor(&self) -> &'static str {
+        if self.live.is_some() { "import" } else { "collector" }
     }
 
     /// Goes up whenever there is an exporter that was not there before. Rows
@@ -496,9 +513,15 @@ impl Shared {
         if registry.by_address.len() >= self.config.exporters_max {
             return None;
         }
-        let id = registry.next_id.max(1);
-        registry.next_id = id.checked_add(1)?;
-        let state = Arc::new(self.exporter_state(id, address, None));
+        let (id, name) = match &self.live {
+            Some(live) => live.exporter(address).map(|known| (known.exporter.id, known.exporter.name.clone()))?,
+            None => {
+                let id = registry.next_id.max(1);
+                registry.next_id = id.checked_add(1)?;
+                (id, None)
+            }
+        };
+        let state = Arc::new(self.exporter_state(id, address, name));
         registry.by_id.insert(id, state.clone());
         registry.by_address.insert(address, state.clone());
         self.generation.fetch_add(1, Ordering::AcqRel);

@@ -91,6 +91,11 @@ impl Appender {
         Ok(header.seq)
     }
 
+    /// More than half of what the log may hold is in it.
+    pub fn is_half_full(&self) -> bool {
+        self.shared.state.lock().octets > self.shared.options.octets_max / 2
+    }
+
     /// What the next batch will be numbered.
     pub fn next_seq(&self) -> u64 {
         self.next
