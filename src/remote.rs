@@ -55,7 +55,9 @@ fn call(request: &Request) -> anyhow::Result<Call> {
         }
         Request::Status => get("/status".to_owned()),
         Request::Flows => get("/flows".to_owned()),
-        Request::Sql(_) | Request::Token(_) => bail!("this is answered on the machine itself only: leave out --url"),
+        Request::Sql(_) | Request::Token(_) | Request::Import => {
+            bail!("this is answered on the machine itself only: leave out --url")
+        }
     }
 }
 

@@ -298,6 +298,7 @@ fn changed_tables(reader: &StoreReader, told: &mut Told, generation: u64) -> Vec
     changed!(interfaces, Interfaces);
     changed!(network, Network);
     changed!(services, Services);
+    changed!(labels, Labels);
     let as_names = reader.as_names_len();
     if as_names != told.as_names {
         told.as_names = as_names;

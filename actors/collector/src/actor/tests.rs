@@ -371,7 +371,7 @@ fn an_import_waits_for_room_and_leaves_half_of_the_log_to_others() {
     // Room for what cannot wait.
     let mut sender = UdpSender::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     sender.send(&[netflow5(0, 1 << 20, 1)], running.listening[0]).unwrap();
-    until(|| stage.flows.len() > 0 && running.status().totals.datagrams == 1);
+    until(|| !stage.flows.is_empty() && running.status().totals.datagrams == 1);
     let mut summary = import.summary;
     let mut committed = 0;
     until(|| {

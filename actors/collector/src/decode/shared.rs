@@ -774,7 +774,7 @@ mod tests {
         assert_eq!(shared.compiled.lock().len(), 3);
         drop(learned.split_off(2));
         state.domains.retain(|key, _| key.domain <= 2);
-        shared.sweep(0, &Counters::new());
+        shared.sweep(0, &Counters::new("collector"));
         assert_eq!(shared.compiled.lock().len(), 1);
     }
 }
