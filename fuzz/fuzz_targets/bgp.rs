@@ -1,3 +1,5 @@
+//! A peer's session.
+
 #![no_main]
 
 #[allow(dead_code)]

@@ -1,3 +1,5 @@
+//! A resolver's stream.
+
 #![no_main]
 
 #[allow(dead_code)]

@@ -1,3 +1,5 @@
+//! An IPFIX message.
+
 #![no_main]
 
 #[allow(dead_code)]

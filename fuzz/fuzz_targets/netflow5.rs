@@ -1,3 +1,5 @@
+//! A datagram of NetFlow version 5, 1 or 7.
+
 #![no_main]
 
 #[allow(dead_code)]

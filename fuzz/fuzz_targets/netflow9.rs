@@ -1,3 +1,5 @@
+//! A datagram of NetFlow version 9.
+
 #![no_main]
 
 #[allow(dead_code)]

@@ -1,3 +1,5 @@
+//! A file of nfdump.
+
 #![no_main]
 
 #[allow(dead_code)]

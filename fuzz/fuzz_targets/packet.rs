@@ -1,3 +1,5 @@
+//! A head of a packet.
+
 #![no_main]
 
 #[allow(dead_code)]

@@ -1,3 +1,5 @@
+//! Datagrams of several exporters, after each other.
+
 #![no_main]
 
 #[allow(dead_code)]

@@ -1,3 +1,5 @@
+//! An sFlow datagram.
+
 #![no_main]
 
 #[allow(dead_code)]

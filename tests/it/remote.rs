@@ -74,7 +74,7 @@ fn another_machine_gets_the_same_answers_with_a_token_and_none_without() {
         serde_json::from_str(&text).expect("the command prints JSON")
     };
     let flows = |value: Value| -> Vec<String> {
-        let exporters = value.as_array().cloned().unwrap_or_default();
+        let exporters = value["exporters"].as_array().cloned().unwrap_or_default();
         exporters.iter().map(|exporter| exporter["address"].to_string()).collect()
     };
     assert_eq!(steady(json(&query, &viewer)), steady(process.json(&query)));

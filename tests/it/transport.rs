@@ -129,9 +129,9 @@ fn openssl_delivers_over_tls_and_needs_a_certificate() {
     let certificates = directory.path().join("certificates");
     for role in ["netflow00", "ce00"] {
         let issued = Command::new(BENOCS)
-            .args(["ca", "issue", role, "--ca"])
+            .args(["ca", "--ca"])
             .arg(directory.path().join("ca"))
-            .arg("--out")
+            .args(["issue", role, "--out"])
             .arg(&certificates)
             .status();
         assert!(issued.expect("benocs runs").success());

@@ -23,7 +23,7 @@ use benocs_runtime::state::State;
 use benocs_runtime::{Handle, Outbox, fatal_channel};
 use tokio::sync::oneshot;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 /// Octets of an Ethernet header.
@@ -212,8 +212,8 @@ impl Tap {
         rows as u64 >= total(&self.want).0
     }
 
-    /// Once its exporter has ended: nothing is missing, and nothing came twice.
-    async fn check(self) {
+    /// Once its exporter has ended: nothing is missing, and nothing came twice. What its own numbers miss is `lost`.
+    async fn check(self, lost: u64) {
         let Self { name, want, handle, flows, mut batches, .. } = self;
         let status = status(&handle);
         assert!(handle.drain(PATIENCE).await, "{name}: the collector drains");
@@ -230,7 +230,7 @@ impl Tap {
         let exporter = status.exporters.first().unwrap_or_else(|| panic!("{name}: no exporter"));
         println!("{name}: {:?}, {} datagrams, {got:?}", exporter.versions, exporter.datagrams);
         assert_eq!(got, want, "{name}: stored on the left, sent on the right");
-        assert_eq!((&exporter.errors, exporter.sequence.lost), (&BTreeMap::new(), 0), "{name}");
+        assert_eq!((&exporter.errors, exporter.sequence.lost), (&BTreeMap::new(), lost), "{name}");
     }
 }
 
@@ -290,13 +290,14 @@ fn softflowd_in_every_version() {
     let capture = folder.path().join("traffic.pcap");
     traffic.write(&capture);
     benocs_runtime::block_on(async {
-        // Versions 1 and 5 have no IPv6; 10 is IPFIX.
-        for (version, kinds) in [("1", &[IPV4][..]), ("5", &[IPV4]), ("9", &[IPV4, IPV6]), ("10", &[IPV4, IPV6])] {
+        // 10 is IPFIX. What it exports as version 5 is among the captures.
+        // It counts its three templates as records in the sequence number of IPFIX (RFC 7011 3.1 does not).
+        for (version, kinds, lost) in [("9", &[IPV4, IPV6][..], 0), ("10", &[IPV4, IPV6], 3)] {
             for over in OVER {
                 let mut tap = Tap::start(format!("softflowd {version}"), over, traffic.of(kinds));
                 assert_eq!(softflowd(version, &capture, tap.address), total(&tap.want), "{}", tap.name);
-                eventually("softflowd's flows", || tap.has_all());
-                tap.check().await;
+                eventually(&format!("all flows of {}", tap.name), || tap.has_all());
+                tap.check(lost).await;
             }
         }
     });
@@ -348,7 +349,7 @@ fn nfreplay_in_every_version() {
                 nfreplay.args(["-v", version, "-H", &over.to_string(), "-p", &tap.address.port().to_string()]);
                 run(nfreplay.arg("-r").arg(&file));
                 eventually("nfreplay's flows", || tap.has_all());
-                tap.check().await;
+                tap.check(0).await;
             }
         }
     });
@@ -425,8 +426,8 @@ fn printed(print: &Path) -> (u64, u64) {
 }
 
 #[test]
-fn pmacctd_and_fprobe_in_every_version() {
-    if !able(&["pmacctd", "fprobe", "ip", "python3"], true) {
+fn pmacctd_in_every_version() {
+    if !able(&["pmacctd", "ip", "python3"], true) {
         return;
     }
     let traffic = Traffic::new();
@@ -449,23 +450,17 @@ fn pmacctd_and_fprobe_in_every_version() {
                 prints.push(print);
                 taps.push(tap);
             }
-            // Every packet is a sample of the whole frame.
-            let tap = Tap::start("sfprobe".to_owned(), over, traffic.samples(0));
+            // It sends over IPv4 only.
+            if over.is_ipv6() {
+                continue;
+            }
+            // Every packet is a sample of the whole frame, with its check sequence.
+            let tap = Tap::start("sfprobe".to_owned(), over, traffic.samples(4));
             let print = folder.path().join(format!("{}.json", taps.len()));
             // Its source address decides over which family it sends.
             let settings = format!("sfprobe_receiver[x]: {}\nsfprobe_source_ip[x]: {over}", tap.address);
             daemons.push(pmacctd(&wire, "sfprobe", &settings, &print));
             prints.push(print);
-            taps.push(tap);
-        }
-        // fprobe knows no IPv6, neither in flows nor towards the collector.
-        for version in ["1", "5", "7"] {
-            let tap = Tap::start(format!("fprobe {version}"), OVER[0], traffic.of(&[IPV4]));
-            let mut fprobe = Command::new("fprobe");
-            fprobe.args(["-i", &wire.0[1], "-f", "ip", "-n", version, "-s", "1", "-d", "1", "-e", "5"]);
-            // In the foreground, a name for its pid file.
-            fprobe.args(["-l", &format!("2:bn{}-{version}", std::process::id()), &tap.address.to_string()]);
-            daemons.push(Daemon::start(&mut fprobe, &folder.path().join(format!("fprobe-{version}.log"))));
             taps.push(tap);
         }
         eventually("every probe listens", || wire.listeners() == daemons.len());
@@ -481,7 +476,7 @@ fn pmacctd_and_fprobe_in_every_version() {
         }
         daemons.into_iter().for_each(Daemon::terminate);
         for tap in taps {
-            tap.check().await;
+            tap.check(0).await;
         }
     });
 }
