@@ -83,6 +83,7 @@ fn path(peer: u32, number: u64) -> Arc<Path> {
         ext_communities: Vec::new(),
         originator_id: None,
         cluster_list: Vec::new(),
+        ..Path::default()
     })
 }
 
@@ -95,6 +96,7 @@ fn peer_up(id: u32) -> RouteEvent {
         remote_as: 64_500,
         local_as: 64_500,
         reflector: false,
+        ..Peer::default()
     }))
 }
 

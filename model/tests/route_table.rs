@@ -6,7 +6,8 @@ use std::sync::Arc;
 use benocs_model::Address;
 use benocs_model::address::Prefix;
 use benocs_model::route::{
-    Family, Path, Peer, PeerId, Provenance, RouteBatch, RouteEvent, RouteRef, RouteTable, RouteView, Segment,
+    Family, Further, Path, Peer, PeerId, Provenance, RouteBatch, RouteEvent, RouteRef, RouteTable, RouteView, Segment,
+    Vantage, in_table,
 };
 use proptest::prelude::*;
 
@@ -22,6 +23,7 @@ fn peer(id: PeerId) -> Arc<Peer> {
         remote_as: 64_500,
         local_as: 64_500,
         reflector: id == 1,
+        ..Peer::default()
     })
 }
 
@@ -37,6 +39,7 @@ fn path(number: u8) -> Path {
         ext_communities: vec![],
         originator_id: None,
         cluster_list: vec![],
+        ..Path::default()
     }
 }
 
@@ -306,3 +309,112 @@ fn the_hash_of_a_path_is_frozen() {
 }
 
 const FROZEN: &str = "f423cca062f83359";
+
+#[test]
+fn a_vrf_answers_for_itself_and_labelled_routes_where_no_unicast_one_is() {
+    let in_vrf = |id: PeerId, vrf: &str, reflector: bool| {
+        let base = (*peer(id & 0xff)).clone();
+        RouteEvent::PeerUp(Arc::new(Peer { id, vrf: vrf.to_owned(), reflector, ..base }))
+    };
+    let to = |peer: PeerId, number: u8, prefix: Prefix| RouteEvent::Announce {
+        peer,
+        path: Arc::new(path(number)),
+        prefixes: vec![(0, prefix)],
+    };
+    let net = |a: u8, len: u8| Prefix::new(Address::from_v4([a, 0, 0, 0]), len);
+    let labelled = Peer { id: in_table(2, 1), labelled: true, ..(*peer(2)).clone() };
+    let mut table = RouteTable::new();
+    let events = vec![
+        RouteEvent::PeerUp(peer(2)),
+        RouteEvent::PeerUp(Arc::new(labelled)),
+        in_vrf(in_table(2, 2), "blue", false),
+        in_vrf(in_table(3, 2), "blue", true),
+        in_vrf(in_table(3, 3), "red", false),
+        to(2, 1, net(10, 8)),
+        to(in_table(2, 1), 2, net(10, 16)),
+        to(in_table(2, 1), 3, net(20, 8)),
+        to(in_table(2, 2), 4, net(10, 8)),
+        to(in_table(3, 2), 5, net(10, 24)),
+        to(in_table(3, 2), 6, net(30, 8)),
+        to(in_table(3, 3), 7, net(10, 8)),
+    ];
+    table.apply(&RouteBatch { generation: 1, events });
+    table.publish();
+    let check = |table: &RouteTable| {
+        let view = table.reader().view();
+        let answer = |vantage: Vantage, a: u8| {
+            let found = view.lookup(vantage, Address::from_v4([a, 0, 0, 1]));
+            let mut batch = Vec::new();
+            view.lookup_batch(vantage, &[Address::from_v4([a, 0, 0, 1]).0], &mut batch);
+            assert_eq!(view.get(batch[0]).map(|found| found.path_hash), found.map(|found| found.path_hash));
+            found.map(|found| {
+                let Address(octets) = found.path.next_hop;
+                (octets[15], found.provenance, found.peer.labelled, found.peer.vrf.clone())
+            })
+        };
+        let two = Address::from_v4([10, 0, 0, 2]);
+        let global = view.vantage(two, &[]);
+        let text = String::new;
+        assert_eq!(answer(global, 10), Some((1, Provenance::Router, false, text())));
+        assert_eq!(answer(global, 20), Some((3, Provenance::Router, true, text())));
+        assert_eq!(answer(global, 30), None);
+        assert_eq!(answer(Vantage::NONE, 20), Some((3, Provenance::Fallback, true, text())));
+        let blue = view.vantage_in("blue", two, &[]).unwrap();
+        assert!(blue.is_router());
+        assert_eq!(answer(blue, 10), Some((4, Provenance::Router, false, "blue".into())));
+        assert_eq!(answer(blue, 30), Some((6, Provenance::Reflector, false, "blue".into())));
+        assert_eq!(answer(blue, 20), None);
+        let red = view.vantage_in("red", two, &[]).unwrap();
+        assert!(!red.is_router());
+        assert_eq!(answer(red, 10), Some((7, Provenance::Fallback, false, "red".into())));
+        assert_eq!(view.vantage_in("green", two, &[]), None);
+        assert_eq!(view.vrfs().collect::<Vec<_>>(), ["blue", "red"]);
+        assert_eq!(view.candidates_in("blue", Address::from_v4([10, 0, 0, 1])).len(), 2);
+        assert_eq!(view.candidates(Address::from_v4([10, 0, 0, 1])).len(), 2);
+    };
+    check(&table);
+    let mut replica = RouteTable::new();
+    for batch in table.snapshot() {
+        replica.apply(&batch);
+    }
+    replica.publish();
+    check(&replica);
+}
+
+#[test]
+fn what_few_paths_have_changes_the_hash() {
+    let plain = path(1);
+    let with = |further: Further| Path { further: Some(Box::new(further)), ..plain.clone() }.stable_hash();
+    let hashes = [
+        plain.stable_hash(),
+        with(Further { labels: vec![16], ..Further::default() }),
+        with(Further { labels: vec![16, 17], ..Further::default() }),
+        with(Further { rd: Some([0, 0, 0, 1, 0, 0, 0, 1]), ..Further::default() }),
+        with(Further { aigp: Some(1), ..Further::default() }),
+        with(Further { only_to_customer: Some(1), ..Further::default() }),
+        with(Further { aggregator: Some((1, [10, 0, 0, 1])), ..Further::default() }),
+        with(Further { unknown: vec![(0xc0, 99, vec![1])], ..Further::default() }),
+        with(Further { unknown: vec![(0xc0, 99, vec![2])], ..Further::default() }),
+    ];
+    let distinct: std::collections::BTreeSet<u64> = hashes.into_iter().collect();
+    assert_eq!(distinct.len(), hashes.len());
+}
+
+#[test]
+fn a_refresh_of_one_family_sweeps_that_family() {
+    let v4 = Prefix::new(Address::from_v4([10, 0, 0, 0]), 8);
+    let v6 = Prefix::new(Address([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 16);
+    let mut table = RouteTable::new();
+    let all = RouteEvent::Announce { peer: 2, path: Arc::new(path(1)), prefixes: vec![(0, v4), (0, v6)] };
+    let (stale, end) = (
+        RouteEvent::FamilyStale { peer: 2, family: Family::V4Unicast as u8 },
+        RouteEvent::EndOfRib { peer: 2, family: Family::V4Unicast as u8 },
+    );
+    table.apply(&RouteBatch { generation: 1, events: vec![RouteEvent::PeerUp(peer(2)), all, stale] });
+    table.publish();
+    let view = table.reader().view();
+    let flags: Vec<bool> = view.routes_of(2).map(|route| route.3).collect();
+    assert_eq!(flags, [true, false]);
+    table.apply(&RouteBatch { generation: 2, events: vec![end] });
+    assert_eq!(table.routes_of(2), Some((0, 1)));
+}

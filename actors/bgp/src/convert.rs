@@ -92,5 +92,6 @@ fn path(update: &Update<'_>, next_hop: Address) -> Path {
         ext_communities,
         originator_id: attributes.originator_id,
         cluster_list: attributes.cluster_list.to_vec(),
+        further: None,
     }
 }

@@ -286,6 +286,7 @@ impl Core {
             remote_as: live.remote.remote_as,
             local_as,
             reflector: entry.plan.reflector,
+            ..Peer::default()
         };
         let mut events = vec![RouteEvent::PeerUp(Arc::new(peer))];
         if entry.stale_until.take().is_some() {

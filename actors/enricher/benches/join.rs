@@ -78,6 +78,7 @@ fn routes() -> RouteTable {
             remote_as: 64500,
             local_as: 64500,
             reflector: false,
+            ..Peer::default()
         };
         let mut events = vec![RouteEvent::PeerUp(Arc::new(peer))];
         for n in 0..PREFIXES {
@@ -94,6 +95,7 @@ fn routes() -> RouteTable {
                 ext_communities: vec![],
                 originator_id: None,
                 cluster_list: vec![],
+                ..Path::default()
             };
             let prefixes = vec![(0, Prefix::new(prefix(n), 22))];
             events.push(RouteEvent::Announce { peer: id, path: Arc::new(path), prefixes });

@@ -92,6 +92,7 @@ fn path(next_hop: &str, asns: &[u32]) -> Arc<Path> {
         ext_communities: vec![],
         originator_id: None,
         cluster_list: vec![],
+        ..Path::default()
     })
 }
 
@@ -110,6 +111,7 @@ fn peer(id: u32, own: &str) -> RouteEvent {
         remote_as: OWN,
         local_as: OWN,
         reflector: false,
+        ..Peer::default()
     }))
 }
 

@@ -422,6 +422,7 @@ fn announce(generation: u64, asn: u32, prefix: [u8; 4]) -> RouteBatch {
         ext_communities: vec![],
         originator_id: None,
         cluster_list: vec![],
+        ..Path::default()
     });
     let prefixes = vec![(0, Prefix::new(Address::from_v4(prefix), 24))];
     RouteBatch { generation, events: vec![RouteEvent::Announce { peer: 1, path, prefixes }] }
@@ -442,6 +443,7 @@ async fn replicas_of_routes_follow_over_a_cut() {
         remote_as: 64500,
         local_as: 64500,
         reflector: false,
+        ..Peer::default()
     };
     table.apply(&RouteBatch { generation: 1, events: vec![RouteEvent::PeerUp(Arc::new(peer))] });
     table.apply(&announce(2, 64501, [100, 64, 0, 0]));

@@ -39,10 +39,24 @@ codes! {
     Family { V4Unicast = 1 "ipv4-unicast", V6Unicast = 2 "ipv6-unicast" }
 }
 
-/// Number of a peer in its speaker, kept while the speaker lives.
+/// Number of a peer in its speaker, kept while the speaker lives. A peer with routes in several tables has one
+/// for each: see [`in_table`].
 pub type PeerId = u32;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Bits of a [`PeerId`] that number the peer; those above number its tables.
+const PEER_BITS: u32 = 20;
+/// Peers that ids have room for.
+pub const PEERS_MAX: u32 = 1 << PEER_BITS;
+/// Tables of a peer that ids have room for.
+pub const TABLES_MAX: u32 = 1 << (32 - PEER_BITS);
+
+/// The id of a peer in one of its tables; table 0 is its unicast routes, whose id is the peer's own.
+pub fn in_table(peer: PeerId, table: u32) -> PeerId {
+    debug_assert!(peer < PEERS_MAX && table < TABLES_MAX);
+    peer | table << PEER_BITS
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     pub id: PeerId,
     pub name: String,
@@ -53,10 +67,14 @@ pub struct Peer {
     pub local_as: u32,
     /// Its paths are those of other routers too.
     pub reflector: bool,
+    /// Whose table its routes are in; empty is the global one.
+    pub vrf: String,
+    /// Its routes came with labels (RFC 8277): they answer where it has no unicast route.
+    pub labelled: bool,
 }
 
 /// Attributes of a path, interned: equal ones are one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Path {
     /// RFC 4271 5.1.1: 0 IGP, 1 EGP, 2 incomplete.
     pub origin: u8,
@@ -69,6 +87,24 @@ pub struct Path {
     pub ext_communities: Vec<[u8; 8]>,
     pub originator_id: Option<[u8; 4]>,
     pub cluster_list: Vec<[u8; 4]>,
+    pub further: Option<Box<Further>>,
+}
+
+/// What few paths have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Further {
+    /// RFC 8277: top of the stack first, 20 bits each.
+    pub labels: Vec<u32>,
+    /// Route distinguisher (RFC 4364 4.2).
+    pub rd: Option<[u8; 8]>,
+    /// Accumulated IGP metric (RFC 7311).
+    pub aigp: Option<u64>,
+    /// The AS that said so first (RFC 9234 5).
+    pub only_to_customer: Option<u32>,
+    /// AS and identifier of the aggregator (RFC 4271 5.1.7).
+    pub aggregator: Option<(u32, [u8; 4])>,
+    /// Flags, code and value of transitive attributes that are not read (RFC 4271 9).
+    pub unknown: Vec<(u8, u8, Vec<u8>)>,
 }
 
 /// RFC 4271 4.3, RFC 5065: kind 1 set, 2 sequence, 3 confederation sequence, 4 confederation set.
@@ -79,6 +115,16 @@ pub struct Segment {
 }
 
 impl Path {
+    /// Route distinguisher (RFC 4364 4.2).
+    pub fn rd(&self) -> Option<[u8; 8]> {
+        self.further.as_ref()?.rd
+    }
+
+    /// RFC 8277: top of the stack first.
+    pub fn labels(&self) -> &[u32] {
+        self.further.as_ref().map_or(&[], |further| &further.labels)
+    }
+
     /// First AS outside the own network: the neighbour.
     pub fn first_as(&self) -> Option<u32> {
         let segment = self.as_path.iter().find(|segment| matches!(segment.kind, 1 | 2) && !segment.asns.is_empty())?;
@@ -141,6 +187,11 @@ pub enum RouteEvent {
     PeerStale(PeerId),
     /// Everything of all peers goes: a snapshot follows.
     Clear,
+    /// The peer's routes of one family stay, marked, until End-of-RIB (RFC 7313 4).
+    FamilyStale {
+        peer: PeerId,
+        family: u8,
+    },
 }
 
 /// Events of one or more sessions, in the order in which they arrived.

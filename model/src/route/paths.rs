@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::Path;
 use super::paged::Paged;
+use super::{Further, Path};
 use crate::address::Address;
 
 /// A path in the table; number 0 is none.
@@ -137,7 +137,36 @@ impl Path {
         self.ext_communities.iter().for_each(|community| state.add(u64::from_be_bytes(*community)));
         state.add(self.cluster_list.len() as u64);
         self.cluster_list.iter().for_each(|id| state.add(u64::from(u32::from_be_bytes(*id))));
+        if let Some(further) = &self.further {
+            further.mix(&mut state);
+        }
         state.0.max(1)
+    }
+}
+
+impl Further {
+    fn mix(&self, state: &mut Mixer) {
+        state.add(self.labels.len() as u64);
+        self.labels.iter().for_each(|label| state.add(u64::from(*label)));
+        // Each with a number before it, so that none is another's value.
+        let present = [
+            (1, self.rd.map(u64::from_be_bytes)),
+            (2, self.aigp),
+            (3, self.only_to_customer.map(u64::from)),
+            (4, self.aggregator.map(|(asn, id)| u64::from(asn) << 32 | u64::from(u32::from_be_bytes(id)))),
+        ];
+        for (number, value) in present {
+            if let Some(value) = value {
+                state.add(number);
+                state.add(value);
+            }
+        }
+        for (flags, code, value) in &self.unknown {
+            state.add(u64::from(*flags) << 40 | u64::from(*code) << 32 | value.len() as u64);
+            for chunk in value.chunks(8) {
+                state.add(chunk.iter().fold(0, |word, octet| word << 8 | u64::from(*octet)));
+            }
+        }
     }
 }
 

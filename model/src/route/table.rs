@@ -6,8 +6,10 @@
 //! published, whole. Unchanged pages are shared between views.
 //!
 //! A look-up answers for one router: by its own table; where that has no route to
-//! the address, by a reflector's; else by any other peer's, lowest number first.
-//! The answer says which.
+//! the address, by its labelled routes; else by a reflector's; else by any other
+//! peer's, lowest number first. The answer says which.
+//!
+//! A VRF is a table of its own in the same structure: its peers answer for it alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -124,6 +126,14 @@ impl RouteTable {
                 self.v4.mark_stale(&mut self.paths, column);
                 self.v6.mark_stale(&mut self.paths, column);
             }
+            RouteEvent::FamilyStale { peer, family } => {
+                let Some(column) = column(peer, applied) else { return };
+                match FamilyCode::from_code(*family) {
+                    Some(FamilyCode::V4Unicast) => self.v4.mark_stale(&mut self.paths, column),
+                    Some(FamilyCode::V6Unicast) => self.v6.mark_stale(&mut self.paths, column),
+                    None => {}
+                }
+            }
             RouteEvent::Clear => {
                 let ids: Vec<PeerId> = self.columns.keys().copied().collect();
                 ids.into_iter().for_each(|id| self.peer_down(id));
@@ -171,7 +181,7 @@ impl RouteTable {
             v4: self.v4.view.clone(),
             v6: self.v6.view.clone(),
             paths: self.paths.shared.clone(),
-            order: fallback_order(&self.peers),
+            vrfs: fallback_orders(&self.peers),
             peers: self.peers.clone(),
             next_hops: self.next_hops.clone(),
             next_hops_generation: self.next_hops_generation,
@@ -214,15 +224,35 @@ impl RouteTable {
     }
 }
 
-fn fallback_order(peers: &[Option<Arc<Peer>>]) -> Vec<(u16, Provenance)> {
-    let mut order: Vec<(bool, PeerId, u16)> = peers
+/// The global table first.
+fn fallback_orders(peers: &[Option<Arc<Peer>>]) -> Vec<Vrf> {
+    let mut order: Vec<(&str, bool, bool, PeerId, u16)> = peers
         .iter()
         .enumerate()
-        .filter_map(|(column, peer)| peer.as_ref().map(|peer| (!peer.reflector, peer.id, column as u16)))
+        .filter_map(|(column, peer)| {
+            let peer = peer.as_ref()?;
+            Some((&*peer.vrf, !peer.reflector, peer.labelled, peer.id, column as u16))
+        })
         .collect();
     order.sort_unstable();
     let provenance = |other| if other { Provenance::Fallback } else { Provenance::Reflector };
-    order.into_iter().map(|(other, _, column)| (column, provenance(other))).collect()
+    let mut vrfs = vec![Vrf::default()];
+    for (name, other, _, _, column) in order {
+        if vrfs.last().is_none_or(|vrf| vrf.name != name) {
+            vrfs.push(Vrf { name: name.to_owned(), order: Vec::new() });
+        }
+        if let Some(vrf) = vrfs.last_mut() {
+            vrf.order.push((column, provenance(other)));
+        }
+    }
+    vrfs
+}
+
+/// A table of its own, and who answers for it in which order.
+#[derive(Clone, Debug, Default)]
+struct Vrf {
+    name: String,
+    order: Vec<(u16, Provenance)>,
 }
 
 /// Where views come from; clones read the same table.
@@ -249,7 +279,8 @@ struct Inner {
     v6: View<u128>,
     paths: Shared,
     peers: Vec<Option<Arc<Peer>>>,
-    order: Vec<(u16, Provenance)>,
+    /// In order of their names, from the global table, which has none.
+    vrfs: Vec<Vrf>,
     next_hops: Arc<[(Address, u32)]>,
     next_hops_generation: u64,
 }
@@ -263,15 +294,23 @@ pub struct RouteView(Arc<Inner>);
 pub struct Vantage {
     v4: u16,
     v6: u16,
+    labelled_v4: u16,
+    labelled_v6: u16,
+    /// Number of the table in its view.
+    vrf: u16,
 }
 
 impl Vantage {
     /// No router's own: reflectors, then the others.
-    pub const NONE: Self = Self { v4: NO_COLUMN, v6: NO_COLUMN };
+    pub const NONE: Self = Self::none(0);
+
+    const fn none(vrf: u16) -> Self {
+        Self { v4: NO_COLUMN, v6: NO_COLUMN, labelled_v4: NO_COLUMN, labelled_v6: NO_COLUMN, vrf }
+    }
 
     /// The router has a session of its own.
     pub fn is_router(&self) -> bool {
-        *self != Self::NONE
+        *self != Self::none(self.vrf)
     }
 }
 
@@ -346,22 +385,53 @@ impl RouteView {
     /// The table of a router, by its address or any other address that is known to be its: a
     /// peer's session address or BGP identifier. Of several sessions the fullest of each family.
     pub fn vantage(&self, router: Address, router_aliases: &[Address]) -> Vantage {
+        self.vantage_of_table(0, "", router, router_aliases)
+    }
+
+    /// The same in a VRF; `None` where no peer has routes of a VRF of that name.
+    pub fn vantage_in(&self, vrf: &str, router: Address, router_aliases: &[Address]) -> Option<Vantage> {
+        let number = self.vrf(vrf)?;
+        Some(self.vantage_of_table(number, vrf, router, router_aliases))
+    }
+
+    /// No router's own, in a VRF.
+    pub fn vantage_of_none(&self, vrf: &str) -> Option<Vantage> {
+        self.vrf(vrf).map(Vantage::none)
+    }
+
+    fn vrf(&self, name: &str) -> Option<u16> {
+        if name.is_empty() {
+            return Some(0);
+        }
+        self.0.vrfs.iter().position(|vrf| vrf.name == name).map(|number| number as u16)
+    }
+
+    /// Names of the VRFs that have routes.
+    pub fn vrfs(&self) -> impl Iterator<Item = &str> {
+        self.0.vrfs.iter().skip(1).map(|vrf| &*vrf.name)
+    }
+
+    fn vantage_of_table(&self, vrf: u16, name: &str, router: Address, router_aliases: &[Address]) -> Vantage {
         let inner = &*self.0;
-        let mut vantage = Vantage::NONE;
-        let mut most = (0, 0);
+        let mut vantage = Vantage::none(vrf);
+        let mut most = [0; 4];
         for (column, peer) in inner.peers.iter().enumerate() {
-            let Some(peer) = peer else { continue };
+            let Some(peer) = peer.as_ref().filter(|peer| peer.vrf == name) else { continue };
             let bgp_id = Address::from_v4(peer.bgp_id);
             let is = |address: Address| address == peer.address || address == bgp_id;
             if !is(router) && !router_aliases.iter().copied().any(is) {
                 continue;
             }
             let (v4, v6) = (inner.v4.columns[column].routes, inner.v6.columns[column].routes);
-            if vantage.v4 == NO_COLUMN || v4 > most.0 {
-                (vantage.v4, most.0) = (column as u16, v4);
-            }
-            if vantage.v6 == NO_COLUMN || v6 > most.1 {
-                (vantage.v6, most.1) = (column as u16, v6);
+            let own = if peer.labelled {
+                [(&mut vantage.labelled_v4, 2, v4), (&mut vantage.labelled_v6, 3, v6)]
+            } else {
+                [(&mut vantage.v4, 0, v4), (&mut vantage.v6, 1, v6)]
+            };
+            for (own, kind, routes) in own {
+                if *own == NO_COLUMN || routes > most[kind] {
+                    (*own, most[kind]) = (column as u16, routes);
+                }
             }
         }
         vantage
@@ -370,7 +440,9 @@ impl RouteView {
     /// The vantage of a peer.
     pub fn vantage_of(&self, peer: PeerId) -> Vantage {
         let found = self.0.peers.iter().position(|other| other.as_ref().is_some_and(|other| other.id == peer));
-        found.map_or(Vantage::NONE, |column| Vantage { v4: column as u16, v6: column as u16 })
+        let Some(column) = found else { return Vantage::NONE };
+        let vrf = self.0.peers[column].as_ref().and_then(|peer| self.vrf(&peer.vrf)).unwrap_or(0);
+        Vantage { v4: column as u16, v6: column as u16, ..Vantage::none(vrf) }
     }
 
     pub fn lookup(&self, vantage: Vantage, address: Address) -> Option<Found<'_>> {
@@ -381,10 +453,10 @@ impl RouteView {
     pub fn find(&self, vantage: Vantage, address: &[u8; 16]) -> RouteRef {
         if is_v4(address) {
             let slot = self.0.v4.slot(u32::of(address));
-            self.route(&self.0.v4, vantage.v4, slot, false)
+            self.route(&self.0.v4, [vantage.v4, vantage.labelled_v4], vantage.vrf, slot, false)
         } else {
             let slot = self.0.v6.slot(u128::of(address));
-            self.route(&self.0.v6, vantage.v6, slot, true)
+            self.route(&self.0.v6, [vantage.v6, vantage.labelled_v6], vantage.vrf, slot, true)
         }
     }
 
@@ -411,8 +483,8 @@ impl RouteView {
             }
             out.extend(entries.iter().zip(&slots).zip(chunk).map(|((entry, slot), address)| {
                 match (*entry, is_v4(address)) {
-                    (0, true) => self.route(&inner.v4, vantage.v4, *slot, false),
-                    (0, false) => self.route(&inner.v6, vantage.v6, *slot, true),
+                    (0, true) => self.route(&inner.v4, [vantage.v4, vantage.labelled_v4], vantage.vrf, *slot, false),
+                    (0, false) => self.route(&inner.v6, [vantage.v6, vantage.labelled_v6], vantage.vrf, *slot, true),
                     (entry, true) => {
                         let hit = inner.v4.hit(usize::from(vantage.v4), *slot, entry);
                         RouteRef::new(hit, vantage.v4, Provenance::Router, false)
@@ -426,11 +498,15 @@ impl RouteView {
         }
     }
 
-    fn route<K: Key>(&self, family: &View<K>, own: u16, slot: u32, v6: bool) -> RouteRef {
-        if let Some(hit) = family.climb(usize::from(own), slot) {
-            return RouteRef::new(hit, own, Provenance::Router, v6);
+    /// `own`: the router's columns, the first that has a route answers.
+    fn route<K: Key>(&self, family: &View<K>, own: [u16; 2], vrf: u16, slot: u32, v6: bool) -> RouteRef {
+        for column in own {
+            if let Some(hit) = family.climb(usize::from(column), slot) {
+                return RouteRef::new(hit, column, Provenance::Router, v6);
+            }
         }
-        let others = self.0.order.iter().filter(|(column, _)| *column != own);
+        let Some(vrf) = self.0.vrfs.get(usize::from(vrf)) else { return RouteRef::NONE };
+        let others = vrf.order.iter().filter(|(column, _)| !own.contains(column));
         for (column, provenance) in others {
             if let Some(hit) = family.climb(usize::from(*column), slot) {
                 return RouteRef::new(hit, *column, *provenance, v6);
@@ -459,17 +535,25 @@ impl RouteView {
 
     /// Every peer's paths at its own longest match for the address, peers in fallback order.
     pub fn candidates(&self, address: Address) -> Vec<Candidate<'_>> {
+        self.candidates_in("", address)
+    }
+
+    /// The same in a VRF; nothing where no peer has routes of a VRF of that name.
+    pub fn candidates_in(&self, vrf: &str, address: Address) -> Vec<Candidate<'_>> {
+        let Some(vrf) = self.vrf(vrf).and_then(|number| self.0.vrfs.get(usize::from(number))) else {
+            return Vec::new();
+        };
         if address.is_v4() {
-            self.candidates_in(&self.0.v4, u32::of(&address.0), false)
+            self.candidates_of(&self.0.v4, vrf, u32::of(&address.0), false)
         } else {
-            self.candidates_in(&self.0.v6, u128::of(&address.0), true)
+            self.candidates_of(&self.0.v6, vrf, u128::of(&address.0), true)
         }
     }
 
-    fn candidates_in<K: Key>(&self, family: &View<K>, key: K, v6: bool) -> Vec<Candidate<'_>> {
+    fn candidates_of<K: Key>(&self, family: &View<K>, vrf: &Vrf, key: K, v6: bool) -> Vec<Candidate<'_>> {
         let slot = family.slot(key);
         let mut list = Vec::new();
-        for (column, provenance) in &self.0.order {
+        for (column, provenance) in &vrf.order {
             let Some(hit) = family.climb(usize::from(*column), slot) else { continue };
             for (path_id, hit) in family.paths_at(usize::from(*column), hit.slot) {
                 let found = self.get(RouteRef::new(hit, *column, *provenance, v6));
@@ -530,7 +614,7 @@ impl RouteView {
         let view = self.clone();
         let generation = self.generation();
         let start = std::iter::once(vec![RouteEvent::Clear]);
-        let columns: Vec<u16> = self.0.order.iter().map(|(column, _)| *column).collect();
+        let columns: Vec<u16> = self.0.vrfs.iter().flat_map(|vrf| &vrf.order).map(|(column, _)| *column).collect();
         let rest = columns.into_iter().flat_map(move |column| PeerSnapshot::new(view.clone(), usize::from(column)));
         start.chain(rest).map(move |events| RouteBatch { generation, events })
     }

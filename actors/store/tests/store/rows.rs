@@ -217,6 +217,7 @@ pub fn tables() -> Vec<TableUpdate> {
             ext_communities: Vec::new(),
             originator_id: None,
             cluster_list: Vec::new(),
+            ..Path::default()
         }),
     };
     let names = [(15169, "Google LLC"), (64500, "Example Carrier"), (64501, "Example Carrier")];
