@@ -219,6 +219,33 @@ impl<'a> Attributes<'a> {
         mp: &mut (Option<MpReach<'a>>, Option<MpUnreach<'a>>),
         faults: &mut Vec<Fault>,
     ) -> Result<Self, BgpError> {
+        Self::parse_each(octets, offset, faults, |attributes, attribute, at| attributes.take(attribute, at, agreed, mp))
+    }
+
+    /// Of a route in a table (RFC 6396 4.3.4): MP_REACH_NLRI goes to `reach`, MP_UNREACH_NLRI has no place.
+    pub(super) fn parse_route(
+        octets: &'a [u8],
+        offset: usize,
+        agreed: &Agreed,
+        reach: &mut Option<(usize, &'a [u8])>,
+        faults: &mut Vec<Fault>,
+    ) -> Result<Self, BgpError> {
+        Self::parse_each(octets, offset, faults, |attributes, attribute, at| match attribute.code {
+            code::MP_REACH_NLRI => {
+                *reach = Some((at, attribute.value));
+                Ok(())
+            }
+            code::MP_UNREACH_NLRI => Ok(()),
+            _ => attributes.take(attribute, at, agreed, &mut (None, None)),
+        })
+    }
+
+    fn parse_each(
+        octets: &'a [u8],
+        offset: usize,
+        faults: &mut Vec<Fault>,
+        mut take: impl FnMut(&mut Self, Attribute<'a>, usize) -> Result<(), Problem>,
+    ) -> Result<Self, BgpError> {
         let mut attributes = Self { octets, ..Self::default() };
         let mut cursor = Cursor::new(octets, offset);
         let mut seen = [0u64; 4];
@@ -245,7 +272,7 @@ impl<'a> Attributes<'a> {
                 faults.push(Fault { class: Class::AttributeDiscard, attribute: code, error });
                 continue;
             }
-            match attributes.take(attribute, at, agreed, mp) {
+            match take(&mut attributes, attribute, at) {
                 Ok(()) => {}
                 Err(Problem::Fault(class, error)) => faults.push(Fault { class, attribute: code, error }),
                 Err(Problem::Reset(error)) => return Err(error),

@@ -173,7 +173,7 @@ fn mp_head(family: Family) -> Vec<u8> {
     vec![high, low, family.safi]
 }
 
-fn next_hop(out: &mut Vec<u8>, next_hop: &NextHop<'_>) {
+pub(super) fn next_hop(out: &mut Vec<u8>, next_hop: &NextHop<'_>) {
     match next_hop {
         NextHop::V4(address) => {
             out.push(4);
@@ -217,7 +217,7 @@ fn encode_prefix(out: &mut Vec<u8>, prefix: &NlriPrefix, add_path: bool) {
     out.extend_from_slice(&octets[..usize::from(len).div_ceil(8)]);
 }
 
-fn encode_attributes(route: &RouteUpdate<'_>, v6: bool, agreed: &Agreed) -> Vec<u8> {
+pub(super) fn encode_attributes(route: &RouteUpdate<'_>, v6: bool, agreed: &Agreed) -> Vec<u8> {
     let mut out = Vec::new();
     attribute(&mut out, Flags::TRANSITIVE, code::ORIGIN, &[route.origin]);
     let mut path = Vec::new();
@@ -274,7 +274,7 @@ fn encode_attributes(route: &RouteUpdate<'_>, v6: bool, agreed: &Agreed) -> Vec<
     out
 }
 
-fn attribute(out: &mut Vec<u8>, flags: u8, code: u8, value: &[u8]) {
+pub(super) fn attribute(out: &mut Vec<u8>, flags: u8, code: u8, value: &[u8]) {
     match u8::try_from(value.len()) {
         Ok(length) => out.extend_from_slice(&[flags, code, length]),
         Err(_) => {

@@ -28,6 +28,12 @@ impl BgpError {
         Self { code: 1, subcode, data, error: WireError { offset, reading, why } }
     }
 
+    /// A message of which only `left` octets are there.
+    pub(crate) fn cut(left: usize) -> Self {
+        let error = WireError { offset: 0, reading: "message", why: Why::Truncated { left } };
+        Self { code: 1, subcode: LENGTH, data: Vec::new(), error }
+    }
+
     pub(super) fn open(subcode: u8, error: WireError) -> Self {
         Self { code: 2, subcode, data: Vec::new(), error }
     }

@@ -12,6 +12,7 @@ mod nlri;
 mod notification;
 mod open;
 mod refresh;
+mod table;
 mod update;
 
 pub use attribute::{AsPath, Attribute, Attributes, Flags, Segment, SegmentKind, code, merge_as4_path};
@@ -24,6 +25,7 @@ pub use nlri::{Nlri, NlriPrefix, PrefixAddress};
 pub use notification::{Notification, shutdown_message};
 pub use open::{AddPath, Capability, Family, GracefulRestart, Open};
 pub use refresh::RouteRefresh;
+pub use table::{TableRoute, encode_table_attributes};
 pub use update::{MpReach, MpUnreach, NextHop, Update};
 
 use crate::error::WireError;
@@ -140,18 +142,18 @@ pub fn parse<'a>(raw: Raw<'a>, agreed: &Agreed) -> Result<Message<'a>, BgpError>
 }
 
 /// Octets of a message from its start; offsets in errors count from there.
-#[derive(Clone, Copy, Debug)]
-struct Cursor<'a> {
-    rest: &'a [u8],
-    offset: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor<'a> {
+    pub(crate) rest: &'a [u8],
+    pub(crate) offset: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(rest: &'a [u8], offset: usize) -> Self {
+    pub(crate) fn new(rest: &'a [u8], offset: usize) -> Self {
         Self { rest, offset }
     }
 
-    fn take(&mut self, count: usize, reading: &'static str) -> Result<&'a [u8], WireError> {
+    pub(crate) fn take(&mut self, count: usize, reading: &'static str) -> Result<&'a [u8], WireError> {
         let Some((taken, rest)) = self.rest.split_at_checked(count) else {
             let why = crate::error::Why::Truncated { left: self.rest.len() };
             return Err(WireError { offset: self.offset, reading, why });
@@ -161,18 +163,22 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self, reading: &'static str) -> Result<[u8; N], WireError> {
+    pub(crate) fn array<const N: usize>(&mut self, reading: &'static str) -> Result<[u8; N], WireError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N, reading)?);
         Ok(array)
     }
 
-    fn u8(&mut self, reading: &'static str) -> Result<u8, WireError> {
+    pub(crate) fn u8(&mut self, reading: &'static str) -> Result<u8, WireError> {
         self.array::<1>(reading).map(|[octet]| octet)
     }
 
-    fn u16(&mut self, reading: &'static str) -> Result<u16, WireError> {
+    pub(crate) fn u16(&mut self, reading: &'static str) -> Result<u16, WireError> {
         self.array(reading).map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self, reading: &'static str) -> Result<u32, WireError> {
+        self.array(reading).map(u32::from_be_bytes)
     }
 
     /// A part whose length is an octet before it.
