@@ -9,6 +9,8 @@ use benocs_wire::bmp::{self, HEADER_OCTETS, Message, Peer, PeerKind, View, tlv};
 use benocs_wire::error::{Why, WireError};
 use serde_json::Value;
 
+#[path = "../../fuzz/fuzz_targets/cases/bmp.rs"]
+mod case;
 mod streams;
 
 fn samples() -> Option<PathBuf> {
@@ -389,4 +391,52 @@ fn what_is_no_message_says_where() {
     let (raw, _) = bmp::frame(&octets).unwrap().unwrap();
     let error = bmp::parse(raw).unwrap_err();
     assert_eq!((error.reading, error.why), ("sent OPEN", Why::Length(18)));
+}
+
+/// Peers up in both forms, routes, an end.
+fn session() -> Vec<u8> {
+    let route = bgp::RouteUpdate {
+        origin: 0,
+        as_path: &[(bgp::SegmentKind::SEQUENCE, vec![64_501, 4_200_000_001])],
+        next_hop: bgp::NextHop::V4([192, 0, 2, 7]),
+        med: None,
+        local_pref: Some(100),
+        communities: &[1, 2],
+        large_communities: &[],
+        ext_communities: &[],
+        originator_id: None,
+        cluster_list: &[],
+    };
+    let prefix = NlriPrefix { path_id: 5, address: PrefixAddress::V4([198, 51, 100, 0]), len: 24 };
+    let agreed = Agreed { add_path: vec![Family::V4_UNICAST], ..Agreed::default() };
+    let mut update = Vec::new();
+    bgp::encode_update(&mut update, Some(&route), &[prefix], &agreed);
+    bgp::encode_end_of_rib(&mut update, Family::V6_UNICAST);
+    let head = header(0, 0x40, 0, V4, 64_501);
+    [
+        message(bmp::kind::INITIATION, &[0, 2, 0, 2, b'r', b'1']),
+        peer_up(0, 0, &open(1, 1), &open(2, 2)),
+        message(bmp::kind::ROUTE_MONITORING, &[&head[..], &update].concat()),
+        message(bmp::kind::STATISTICS, &[&head[..], &[0, 0, 0, 1, 0, 7, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9]].concat()),
+        message(bmp::kind::ROUTE_MIRRORING, &[&head[..], &[0, 1, 0, 2, 0, 1]].concat()),
+        message(bmp::kind::PEER_DOWN, &[&head[..], &[2, 0, 18]].concat()),
+        message(bmp::kind::TERMINATION, &[0, 1, 0, 2, 0, 0]),
+    ]
+    .concat()
+}
+
+#[test]
+fn any_octets_are_refused_or_read() {
+    let whole = session();
+    case::run(&whole);
+    // Every octet to what is often a limit, and cut there.
+    for at in 0..whole.len() {
+        for value in [0, 1, 4, 0x7f, 0xff] {
+            let mut octets = whole.clone();
+            octets[at] = value;
+            case::run(&octets);
+        }
+        case::run(&whole[..at]);
+        case::run(&whole[at..]);
+    }
 }
