@@ -6,8 +6,8 @@ use std::sync::Arc;
 use benocs_model::Address;
 use benocs_model::address::Prefix;
 use benocs_model::route::{
-    Family, Further, Path, Peer, PeerId, Provenance, RouteBatch, RouteEvent, RouteRef, RouteTable, RouteView, Segment,
-    Vantage, in_table,
+    Family, Further, Path, Peer, PeerId, Provenance, RibView, RouteBatch, RouteEvent, RouteRef, RouteTable, RouteView,
+    Segment, Vantage, in_table,
 };
 use proptest::prelude::*;
 
@@ -417,4 +417,119 @@ fn a_refresh_of_one_family_sweeps_that_family() {
     assert_eq!(flags, [true, false]);
     table.apply(&RouteBatch { generation: 2, events: vec![end] });
     assert_eq!(table.routes_of(2), Some((0, 1)));
+}
+
+#[test]
+fn a_router_answers_by_the_table_that_says_most_of_it() {
+    let of = |last: u8, view: RibView, router: Option<u8>| {
+        let router = router.map(|last| Address::from_v4([10, 0, 0, last]));
+        let address = Address::from_v4([10, 0, 0, last]);
+        Peer {
+            id: u32::from(last),
+            name: format!("p{last}"),
+            address,
+            bgp_id: [10, 0, 1, last],
+            view,
+            router,
+            ..Peer::default()
+        }
+    };
+    let announce = |peer: u8, number: u8, lens: &[u8]| RouteEvent::Announce {
+        peer: u32::from(peer),
+        path: Arc::new(path(number)),
+        prefixes: lens.iter().map(|len| (0, Prefix::new(Address::from_v4([198, 51, 100, 0]), *len))).collect(),
+    };
+    let mut table = RouteTable::new();
+    let apply = |table: &mut RouteTable, events: Vec<RouteEvent>| {
+        table.apply(&RouteBatch { generation: 0, events });
+        table.publish();
+        table.reader().view()
+    };
+    let router = Address::from_v4([10, 0, 0, 1]);
+    let neighbour = Address::from_v4([10, 0, 0, 3]);
+    let host = Address::from_v4([198, 51, 100, 1]);
+    let answer = |view: &RouteView, router: Address| {
+        let found = view.lookup(view.vantage(router, &[]), host)?;
+        Some((found.peer.name.clone(), found.prefix.len, found.provenance))
+    };
+    // Before its policy, and what it tells others: shown, and for nobody.
+    let up = |peer: Peer| RouteEvent::PeerUp(Arc::new(peer));
+    let view = apply(
+        &mut table,
+        vec![
+            up(of(2, RibView::AdjInPre, Some(1))),
+            up(of(4, RibView::AdjOutPost, Some(1))),
+            announce(2, 2, &[24, 25]),
+            announce(4, 4, &[24, 25]),
+        ],
+    );
+    assert_eq!(answer(&view, router), None);
+    let shown: Vec<_> = view.candidates(host).iter().map(|one| (one.found.peer.id, one.found.provenance)).collect();
+    assert_eq!(shown, [(2, Provenance::None), (4, Provenance::None)]);
+    // After its policy: the router's, and not the neighbour's, whose identifier it has.
+    let view = apply(&mut table, vec![up(of(3, RibView::AdjInPost, Some(1))), announce(3, 3, &[24, 26])]);
+    assert_eq!(answer(&view, router), Some(("p3".to_owned(), 26, Provenance::Router)));
+    assert_eq!(answer(&view, neighbour), Some(("p3".to_owned(), 26, Provenance::Fallback)));
+    assert_eq!(answer(&view, Address::from_v4([10, 0, 1, 3])), Some(("p3".to_owned(), 26, Provenance::Fallback)));
+    // Its own table, though it has fewer routes; by its address and by its identifier.
+    let view = apply(&mut table, vec![up(of(1, RibView::LocRib, None)), announce(1, 1, &[24])]);
+    for address in [router, Address::from_v4([10, 0, 1, 1])] {
+        assert_eq!(answer(&view, address), Some(("p1".to_owned(), 24, Provenance::Router)));
+    }
+    assert_eq!(answer(&view, neighbour), Some(("p1".to_owned(), 24, Provenance::Fallback)));
+    // An own table without routes of the family says nothing.
+    let view = apply(&mut table, vec![RouteEvent::PeerDown(1), up(of(1, RibView::LocRib, None))]);
+    assert_eq!(answer(&view, router), Some(("p3".to_owned(), 26, Provenance::Router)));
+    // A snapshot has what is only shown too.
+    let mut copy = RouteTable::new();
+    view.snapshot().for_each(|batch| {
+        copy.apply(&batch);
+    });
+    copy.publish();
+    assert_eq!(copy.reader().view().candidates(host).len(), view.candidates(host).len());
+    assert_eq!(answer(&copy.reader().view(), router), answer(&view, router));
+}
+
+#[test]
+fn a_view_is_gone_through_prefix_by_prefix() {
+    let mut table = RouteTable::new();
+    let prefix = |len| Prefix::new(Address::from_v4([198, 51, 100, 0]), len);
+    let six = Prefix::new(Address("2001:db8::".parse::<std::net::Ipv6Addr>().unwrap().octets()), 32);
+    let announce = |peer, number, prefixes: &[(u32, Prefix)]| RouteEvent::Announce {
+        peer,
+        path: Arc::new(path(number)),
+        prefixes: prefixes.to_vec(),
+    };
+    let events = vec![
+        RouteEvent::PeerUp(peer(1)),
+        RouteEvent::PeerUp(peer(2)),
+        RouteEvent::PeerUp(peer(3)),
+        announce(1, 1, &[(0, prefix(24)), (0, prefix(0)), (0, six)]),
+        announce(2, 2, &[(7, prefix(24))]),
+        announce(2, 3, &[(8, prefix(24))]),
+        announce(3, 4, &[(0, prefix(25))]),
+    ];
+    table.apply(&RouteBatch { generation: 0, events });
+    table.publish();
+    let mut seen = Vec::new();
+    let ended: Result<(), ()> = table.reader().view().by_prefix(&[2, 1, 9], |prefix, paths| {
+        let paths: Vec<_> = paths.iter().map(|(peer, id, path)| (*peer, *id, path.as_path[0].asns[0])).collect();
+        seen.push((prefix, paths));
+        Ok(())
+    });
+    assert!(ended.is_ok());
+    seen.sort();
+    let mut expected = vec![
+        (prefix(0), vec![(1, 0, 64_501)]),
+        (prefix(24), vec![(0, 7, 64_502), (0, 8, 64_503), (1, 0, 64_501)]),
+        (six, vec![(1, 0, 64_501)]),
+    ];
+    expected.sort();
+    assert_eq!(seen, expected);
+    let mut calls = 0;
+    let ended = table.reader().view().by_prefix(&[1], |_, _| {
+        calls += 1;
+        Err("full")
+    });
+    assert_eq!((ended, calls), (Err("full"), 1));
 }

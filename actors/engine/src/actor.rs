@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use benocs_model::address::Address;
 use benocs_model::network::{Neighbour, Network};
-use benocs_model::route::Peer;
+use benocs_model::route::{Peer, RibView};
 use benocs_model::tables::TableUpdate;
 use benocs_runtime::state::{State, Tree};
 use benocs_runtime::{Context, Fatal, Handle, Outbox, Restart, Settings, Worker};
@@ -156,7 +156,7 @@ impl Worker for Engine {
             },
             Message::Peer(peer) => {
                 // A neighbour's router is not one of ours.
-                if peer.remote_as == peer.local_as {
+                if peer.remote_as == peer.local_as && matches!(peer.view, RibView::Session | RibView::LocRib) {
                     self.routers.join(peer.address, Address::from_v4(peer.bgp_id));
                 }
             }

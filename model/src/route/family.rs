@@ -134,6 +134,11 @@ impl<K: Key> View<K> {
         }
     }
 
+    /// Prefix numbers are below this.
+    pub(super) fn slots(&self) -> u32 {
+        self.prefixes.len() as u32
+    }
+
     pub(super) fn prefix(&self, slot: u32) -> Stored<K> {
         self.prefixes.at(slot as usize)
     }

@@ -4,9 +4,11 @@
 //! [`RouteTable`] is built from them by one writer wherever readers are: in the
 //! speaker's process for `rib lookup`, in the enricher's for the join.
 
+mod by_prefix;
 mod family;
 mod paged;
 mod paths;
+mod rib_view;
 pub mod table;
 mod trie;
 
@@ -17,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::address::{Address, Prefix};
 use crate::flow::codes;
 
+pub use by_prefix::PeerPath;
+pub use rib_view::RibView;
 pub use table::{Applied, Candidate, Found, PeerRoutes, RouteReader, RouteRef, RouteTable, RouteView, Vantage};
 
 codes! {
@@ -71,6 +75,18 @@ pub struct Peer {
     pub vrf: String,
     /// Its routes came with labels (RFC 8277): they answer where it has no unicast route.
     pub labelled: bool,
+    pub view: RibView,
+    /// Address of the router whose table it is, where that is not [`Peer::address`].
+    pub router: Option<Address>,
+}
+
+impl Peer {
+    /// Its routes are of the router that has one of these addresses.
+    pub fn is_of(&self, addresses: &[Address]) -> bool {
+        let own = self.router.unwrap_or(self.address);
+        let id = self.view.is_of_router().then(|| Address::from_v4(self.bgp_id));
+        addresses.iter().any(|address| *address == own || Some(*address) == id)
+    }
 }
 
 /// Attributes of a path, interned: equal ones are one.

@@ -43,6 +43,11 @@ impl<T: Clone + Default, const N: usize> Paged<T, N> {
         }
     }
 
+    /// Elements that there is room for.
+    pub(super) fn len(&self) -> usize {
+        self.pages.len() * N
+    }
+
     /// `len` elements that lie in one page.
     pub(super) fn run(&self, start: usize, len: usize) -> &[T] {
         self.pages.get(start / N).map_or(&[], |page| &page[start % N..start % N + len])

@@ -10,6 +10,7 @@
 //! peer's, lowest number first. The answer says which.
 //!
 //! A VRF is a table of its own in the same structure: its peers answer for it alone.
+//! Which peers answer at all, and which first, [`RibView`] says.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -226,23 +227,27 @@ impl RouteTable {
 
 /// The global table first.
 fn fallback_orders(peers: &[Option<Arc<Peer>>]) -> Vec<Vrf> {
-    let mut order: Vec<(&str, bool, bool, PeerId, u16)> = peers
+    let mut order: Vec<(&str, u8, bool, bool, PeerId, u16)> = peers
         .iter()
         .enumerate()
         .filter_map(|(column, peer)| {
             let peer = peer.as_ref()?;
-            Some((&*peer.vrf, !peer.reflector, peer.labelled, peer.id, column as u16))
+            let rank = peer.view.rank().unwrap_or(u8::MAX);
+            Some((&*peer.vrf, rank, !peer.reflector, peer.labelled, peer.id, column as u16))
         })
         .collect();
     order.sort_unstable();
     let provenance = |other| if other { Provenance::Fallback } else { Provenance::Reflector };
     let mut vrfs = vec![Vrf::default()];
-    for (name, other, _, _, column) in order {
+    for (name, rank, other, _, _, column) in order {
         if vrfs.last().is_none_or(|vrf| vrf.name != name) {
-            vrfs.push(Vrf { name: name.to_owned(), order: Vec::new() });
+            vrfs.push(Vrf { name: name.to_owned(), ..Vrf::default() });
         }
         if let Some(vrf) = vrfs.last_mut() {
-            vrf.order.push((column, provenance(other)));
+            match rank {
+                u8::MAX => vrf.shown.push((column, Provenance::None)),
+                _ => vrf.order.push((column, provenance(other))),
+            }
         }
     }
     vrfs
@@ -253,6 +258,14 @@ fn fallback_orders(peers: &[Option<Arc<Peer>>]) -> Vec<Vrf> {
 struct Vrf {
     name: String,
     order: Vec<(u16, Provenance)>,
+    /// Who answers for nobody.
+    shown: Vec<(u16, Provenance)>,
+}
+
+impl Vrf {
+    fn columns(&self) -> impl Iterator<Item = &(u16, Provenance)> {
+        self.order.iter().chain(&self.shown)
+    }
 }
 
 /// Where views come from; clones read the same table.
@@ -273,12 +286,12 @@ impl RouteReader {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+pub(super) struct Inner {
     generation: u64,
-    v4: View<u32>,
-    v6: View<u128>,
-    paths: Shared,
-    peers: Vec<Option<Arc<Peer>>>,
+    pub(super) v4: View<u32>,
+    pub(super) v6: View<u128>,
+    pub(super) paths: Shared,
+    pub(super) peers: Vec<Option<Arc<Peer>>>,
     /// In order of their names, from the global table, which has none.
     vrfs: Vec<Vrf>,
     next_hops: Arc<[(Address, u32)]>,
@@ -287,7 +300,7 @@ struct Inner {
 
 /// A consistent snapshot.
 #[derive(Clone, Debug)]
-pub struct RouteView(Arc<Inner>);
+pub struct RouteView(pub(super) Arc<Inner>);
 
 /// Whose table answers first; valid in the view that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -383,7 +396,8 @@ impl RouteView {
     }
 
     /// The table of a router, by its address or any other address that is known to be its: a
-    /// peer's session address or BGP identifier. Of several sessions the fullest of each family.
+    /// peer's session address or BGP identifier. Of several tables, those that have routes of the family, of these
+    /// the one that says most of the router ([`RibView::rank`](super::RibView::rank)), of equals the fullest.
     pub fn vantage(&self, router: Address, router_aliases: &[Address]) -> Vantage {
         self.vantage_of_table(0, "", router, router_aliases)
     }
@@ -414,14 +428,11 @@ impl RouteView {
     fn vantage_of_table(&self, vrf: u16, name: &str, router: Address, router_aliases: &[Address]) -> Vantage {
         let inner = &*self.0;
         let mut vantage = Vantage::none(vrf);
-        let mut most = [0; 4];
+        let mut most = [(false, 0, 0); 4];
+        let addresses: Vec<Address> = std::iter::once(router).chain(router_aliases.iter().copied()).collect();
         for (column, peer) in inner.peers.iter().enumerate() {
-            let Some(peer) = peer.as_ref().filter(|peer| peer.vrf == name) else { continue };
-            let bgp_id = Address::from_v4(peer.bgp_id);
-            let is = |address: Address| address == peer.address || address == bgp_id;
-            if !is(router) && !router_aliases.iter().copied().any(is) {
-                continue;
-            }
+            let Some(peer) = peer.as_ref().filter(|peer| peer.vrf == name && peer.is_of(&addresses)) else { continue };
+            let Some(rank) = peer.view.rank() else { continue };
             let (v4, v6) = (inner.v4.columns[column].routes, inner.v6.columns[column].routes);
             let own = if peer.labelled {
                 [(&mut vantage.labelled_v4, 2, v4), (&mut vantage.labelled_v6, 3, v6)]
@@ -429,8 +440,9 @@ impl RouteView {
                 [(&mut vantage.v4, 0, v4), (&mut vantage.v6, 1, v6)]
             };
             for (own, kind, routes) in own {
-                if *own == NO_COLUMN || routes > most[kind] {
-                    (*own, most[kind]) = (column as u16, routes);
+                let says = (routes > 0, u8::MAX - rank, routes);
+                if *own == NO_COLUMN || says > most[kind] {
+                    (*own, most[kind]) = (column as u16, says);
                 }
             }
         }
@@ -553,7 +565,7 @@ impl RouteView {
     fn candidates_of<K: Key>(&self, family: &View<K>, vrf: &Vrf, key: K, v6: bool) -> Vec<Candidate<'_>> {
         let slot = family.slot(key);
         let mut list = Vec::new();
-        for (column, provenance) in &vrf.order {
+        for (column, provenance) in vrf.columns() {
             let Some(hit) = family.climb(usize::from(*column), slot) else { continue };
             for (path_id, hit) in family.paths_at(usize::from(*column), hit.slot) {
                 let found = self.get(RouteRef::new(hit, *column, *provenance, v6));
@@ -614,7 +626,7 @@ impl RouteView {
         let view = self.clone();
         let generation = self.generation();
         let start = std::iter::once(vec![RouteEvent::Clear]);
-        let columns: Vec<u16> = self.0.vrfs.iter().flat_map(|vrf| &vrf.order).map(|(column, _)| *column).collect();
+        let columns: Vec<u16> = self.0.vrfs.iter().flat_map(Vrf::columns).map(|(column, _)| *column).collect();
         let rest = columns.into_iter().flat_map(move |column| PeerSnapshot::new(view.clone(), usize::from(column)));
         start.chain(rest).map(move |events| RouteBatch { generation, events })
     }
@@ -638,7 +650,7 @@ impl Inner {
     }
 }
 
-fn prefix<K: Key>(family: &View<K>, slot: u32) -> Prefix {
+pub(super) fn prefix<K: Key>(family: &View<K>, slot: u32) -> Prefix {
     let stored = family.prefix(slot);
     let address = if slot == 0 && K::STRIDES[0] == 24 { Address::from_v4([0; 4]) } else { stored.key.address() };
     Prefix { address, len: stored.len }
