@@ -86,7 +86,7 @@ fn frames<'a>(mut stream: &'a [u8], agreed: &Agreed) -> Vec<bgp::Raw<'a>> {
 }
 
 fn every_agreement() -> Vec<Agreed> {
-    let add_path = [vec![], vec![Family::V4_UNICAST, Family::V6_UNICAST]];
+    let add_path = [vec![], vec![Family::V4_UNICAST, Family::V6_UNICAST, Family::V4_LABELLED, Family::V4_VPN]];
     let mut list = Vec::new();
     for add_path in add_path {
         for bits in 0..4 {
@@ -95,6 +95,7 @@ fn every_agreement() -> Vec<Agreed> {
                 external: bits & 2 != 0,
                 extended_messages: true,
                 add_path: add_path.clone(),
+                multiple_labels: if bits == 0 { vec![Family::V4_LABELLED, Family::V6_LABELLED] } else { Vec::new() },
             });
         }
     }
@@ -107,7 +108,11 @@ fn touch(message: &Message<'_>) -> usize {
         Message::Update(update) => {
             let prefixes = update.withdrawals().flatten().count();
             let announced = update.announcements().flat_map(|(_, nlri)| nlri).count();
-            prefixes + announced + update.attributes.iter().count() + update.attributes.merged_as_path().len()
+            let routes =
+                update.announcements().flat_map(|(_, nlri)| nlri.routes()).map(|route| route.labels.iter().count());
+            let rules = update.announcements().flat_map(|(_, nlri)| nlri.rules()).map(|rule| rule.to_string().len());
+            let routes = routes.sum::<usize>() + rules.sum::<usize>() + update.attributes.unknown_transitive().count();
+            prefixes + announced + routes + update.attributes.iter().count() + update.attributes.merged_as_path().len()
         }
         Message::Open(open) => open.families().len() + open.add_path_sends().len(),
         Message::Notification(notification) => notification.to_string().len(),
@@ -351,6 +356,7 @@ fn open() -> Open<'static> {
             Capability::RouteRefresh,
             Capability::ExtendedNextHop(vec![(Family::V4_UNICAST, 2)]),
             Capability::ExtendedMessage,
+            Capability::MultipleLabels(vec![(Family::V4_LABELLED, 5)]),
             Capability::Role(3),
             Capability::GracefulRestart(bgp::GracefulRestart {
                 restarted: true,
@@ -573,4 +579,108 @@ fn any_octets_are_refused_or_read() {
         }
     }
     assert!(read > 0);
+}
+
+fn rd_text([a, b, c, d, e, f, g, h]: [u8; 8]) -> String {
+    assert_eq!([a, b], [0, 0]);
+    format!("{}:{}", u16::from_be_bytes([c, d]), u32::from_be_bytes([e, f, g, h]))
+}
+
+#[test]
+fn vpn_routes_are_exabgp_ones() {
+    let Some(root) = samples() else { return };
+    let mut compared = 0;
+    for (path, _) in index(&root).into_iter().filter(|(path, _)| path.to_string_lossy().contains("/exabgp__enc")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for pair in text.lines().collect::<Vec<_>>().windows(2) {
+            let (Some((_, raw)), Some((_, json))) = (pair[0].split_once(":raw:"), pair[1].split_once(":json:")) else {
+                continue;
+            };
+            let Ok(json) = serde_json::from_str::<serde_json::Value>(json) else { continue };
+            let mut expected = BTreeSet::new();
+            let families = &json["neighbor"]["message"]["update"]["announce"];
+            for family in ["ipv4 mpls-vpn", "ipv6 mpls-vpn", "ipv4 nlri-mpls", "ipv6 nlri-mpls"] {
+                for (next_hop, list) in families[family].as_object().into_iter().flatten() {
+                    for one in list.as_array().unwrap() {
+                        let rd = one["rd"].as_str().unwrap_or("");
+                        expected.insert(format!(
+                            "{next_hop} {rd} {} {}",
+                            one["label"][0][0],
+                            one["nlri"].as_str().unwrap()
+                        ));
+                    }
+                }
+            }
+            if expected.is_empty() || json.to_string().contains("path-information") {
+                continue;
+            }
+            let octets = hex(raw);
+            let (raw, _) = bgp::frame(&octets, &Agreed::default()).unwrap().unwrap();
+            let Ok(Message::Update(update)) = bgp::parse(raw, &Agreed::default()) else { panic!("{}", path.display()) };
+            let found: BTreeSet<String> = update
+                .announcements()
+                .flat_map(|(next_hop, nlri)| nlri.routes().map(move |route| (next_hop, route)))
+                .map(|(next_hop, route)| {
+                    let rd = route.rd.map_or(String::new(), rd_text);
+                    let label = route.labels.iter().next().unwrap();
+                    format!("{} {rd} {label} {}", next_hop_text(next_hop), prefix_text(route.prefix))
+                })
+                .collect();
+            assert_eq!(found, expected, "{}", path.display());
+            // As unicast they would be other routes.
+            assert_eq!(update.announcements().flat_map(|(_, nlri)| nlri).count(), 0);
+            compared += 1;
+        }
+    }
+    assert!(compared > 3, "{compared}");
+}
+
+#[test]
+fn stacks_of_several_labels_are_read() {
+    let Some(root) = samples() else { return };
+    let agreed = Agreed { multiple_labels: vec![Family::V4_LABELLED], ..Agreed::default() };
+    let mut found = Vec::new();
+    for stream in all_streams(&root.join("bgp/tcpdump__bgp-lu-multiple-labels.pcap")) {
+        for raw in frames(&stream, &agreed).into_iter().filter(|raw| raw.kind == kind::UPDATE) {
+            let Ok(Message::Update(update)) = bgp::parse(raw, &agreed) else { panic!("not an update") };
+            for route in update.announcements().flat_map(|(_, nlri)| nlri.routes().collect::<Vec<_>>()) {
+                let labels: Vec<String> = route.labels.iter().map(|label| label.to_string()).collect();
+                if !labels.is_empty() {
+                    found.push(format!("{} {}", prefix_text(route.prefix), labels.join(" ")));
+                }
+            }
+        }
+    }
+    // tcpdump does not know RFC 8277's stacks: "illegal prefix length".
+    assert_eq!(found, ["30.1.1.1/32 100 101 102 103", "30.1.1.1/32 100 101 102 103"]);
+}
+
+#[test]
+fn rules_are_read_as_they_were_meant() {
+    let Some(root) = samples() else { return };
+    let mut found = Vec::new();
+    for name in ["ipv4", "vpn4", "ipv6"] {
+        for stream in all_streams(&root.join(format!("bgp/ryu__flowspec_nlri_{name}.pcap"))) {
+            for raw in frames(&stream, &Agreed::default()).into_iter().filter(|raw| raw.kind == kind::UPDATE) {
+                let Ok(Message::Update(update)) = bgp::parse(raw, &Agreed::default()) else { panic!("{name}") };
+                for fault in &update.faults {
+                    found.push(format!("{name} {}", fault.error));
+                }
+                for (_, nlri) in update.announcements() {
+                    found.extend(nlri.rules().map(|rule| format!("{name} {:?} {rule}", rule.rd.map(rd_text))));
+                }
+            }
+        }
+    }
+    // The values of the tshark goldens, in the order of RFC 8955 4.2.2.
+    let numbers = "protocol =1,=2,=6,=9,=17,=46,=132,=8,=47,=89,=94,=103 port =80,>=8080&<=8888 destination-port \
+                   =8080,>=9000&<=9090 source-port =9090,>=9100&<=200 icmp-type =0 icmp-code =6 tcp-flags 0x12,0x1 \
+                   packet-length =100 dscp =22,=24 fragment 0x1,0x4";
+    let expected = [
+        format!("ipv4 None destination 10.0.0.0/24 source 20.0.0.0/24 {numbers}"),
+        format!("vpn4 Some(\"65001:250\") destination 30.0.0.0/24 source 40.0.0.0/24 {numbers}"),
+        // It writes addresses whole, as a draft did; RFC 8956 3.1 begins at the offset.
+        "ipv6 octet 59: component type: value 0 is not allowed".to_owned(),
+    ];
+    assert_eq!(found, expected);
 }

@@ -3,6 +3,7 @@
 //! | flags u8: optional, transitive, partial, extended length | code u8 | length u8 or u16 | value |
 
 use super::error::{Class, Fault};
+use super::update::MpError;
 use super::{AS_TRANS, Agreed, BgpError, Cursor, MpReach, MpUnreach};
 use crate::error::{Why, WireError};
 
@@ -23,8 +24,13 @@ pub mod code {
     pub const EXTENDED_COMMUNITIES: u8 = 16;
     pub const AS4_PATH: u8 = 17;
     pub const AS4_AGGREGATOR: u8 = 18;
+    pub const TRAFFIC_ENGINEERING: u8 = 24;
+    pub const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
+    pub const AIGP: u8 = 26;
     pub const LARGE_COMMUNITIES: u8 = 32;
     pub const ONLY_TO_CUSTOMER: u8 = 35;
+    pub const PREFIX_SID: u8 = 40;
+    pub const ATTR_SET: u8 = 128;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,12 +187,23 @@ pub struct Attributes<'a> {
     pub large_communities: &'a [[u8; 12]],
     /// RFC 9234 5.
     pub only_to_customer: Option<u32>,
+    /// Accumulated IGP metric (RFC 7311).
+    pub aigp: Option<u64>,
 }
 
 /// What an attribute's check came to.
 enum Problem {
     Fault(Class, WireError),
     Reset(BgpError),
+}
+
+impl From<MpError> for Problem {
+    fn from(error: MpError) -> Self {
+        match error {
+            MpError::Reset(error) => Problem::Reset(error),
+            MpError::Disable(family, error) => Problem::Fault(Class::FamilyDisable(family), error),
+        }
+    }
 }
 
 impl<'a> Attributes<'a> {
@@ -198,6 +215,17 @@ impl<'a> Attributes<'a> {
                 return None;
             }
             header(&mut cursor).ok().map(|(attribute, _)| attribute)
+        })
+    }
+
+    /// RFC 4271 9: what is not read and still belongs to the route, in the message's order.
+    pub fn unknown_transitive(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
+        let mut seen = [0u64; 4];
+        self.iter().filter(move |attribute| {
+            let (word, bit) = (usize::from(attribute.code / 64), 1 << (attribute.code % 64));
+            let first = seen[word] & bit == 0;
+            seen[word] |= bit;
+            first && attribute.flags.has(Flags::TRANSITIVE) && !is_read(attribute.code)
         })
     }
 
@@ -288,7 +316,7 @@ impl<'a> Attributes<'a> {
         agreed: &Agreed,
         mp: &mut (Option<MpReach<'a>>, Option<MpUnreach<'a>>),
     ) -> Result<(), Problem> {
-        check_flags(flags, code, offset)?;
+        check_flags(flags, code, value, offset)?;
         let length = |reading| WireError { offset, reading, why: Why::Length(value.len() as u32) };
         let withdraw = |error| Problem::Fault(Class::TreatAsWithdraw, error);
         let discard = |error| Problem::Fault(Class::AttributeDiscard, error);
@@ -303,7 +331,13 @@ impl<'a> Attributes<'a> {
                 _ => return Err(withdraw(length("ORIGIN"))),
             },
             code::AS_PATH => {
-                self.as_path = Some(AsPath::parse(value, offset, agreed.four_octet_as).map_err(withdraw)?);
+                let path = AsPath::parse(value, offset, agreed.four_octet_as).map_err(withdraw)?;
+                // RFC 5065 5: of another confederation there are no segments of one.
+                if let Some(segment) = path.segments().find(|segment| agreed.external && segment.kind.0 > 2) {
+                    let why = Why::Value(u32::from(segment.kind.0));
+                    return Err(withdraw(WireError { offset, reading: "confederation segment", why }));
+                }
+                self.as_path = Some(path);
             }
             // RFC 7606 7.3; RFC 4271 6.3: a host's address.
             code::NEXT_HOP => {
@@ -345,6 +379,10 @@ impl<'a> Attributes<'a> {
                     [a, b, w, x, y, z] if !agreed.four_octet_as => (u32::from_be_bytes([0, 0, a, b]), [w, x, y, z]),
                     _ => return Err(discard(length("AGGREGATOR"))),
                 };
+                // RFC 7607 2.
+                if aggregator.0 == 0 {
+                    return Err(discard(WireError { offset, reading: "AS of AGGREGATOR", why: Why::Value(0) }));
+                }
                 self.aggregator = Some(aggregator);
             }
             // RFC 7606 7.8.
@@ -360,8 +398,29 @@ impl<'a> Attributes<'a> {
             code::CLUSTER_LIST => {
                 self.cluster_list = whole(value).ok_or_else(|| withdraw(length("CLUSTER_LIST")))?;
             }
-            code::MP_REACH_NLRI => mp.0 = Some(MpReach::parse(value, offset, agreed).map_err(Problem::Reset)?),
-            code::MP_UNREACH_NLRI => mp.1 = Some(MpUnreach::parse(value, offset, agreed).map_err(Problem::Reset)?),
+            code::MP_REACH_NLRI => {
+                let (reach, soft) = MpReach::parse(value, offset, agreed)?;
+                mp.0 = Some(reach);
+                if let Some(error) = soft {
+                    return Err(withdraw(error));
+                }
+            }
+            code::MP_UNREACH_NLRI => mp.1 = Some(MpUnreach::parse(value, offset, agreed)?),
+            // RFC 7606 7.13: a descriptor has 36 octets at least (RFC 5543 3).
+            code::TRAFFIC_ENGINEERING if value.len() < 36 => return Err(withdraw(length("TRAFFIC_ENGINEERING"))),
+            code::TRAFFIC_ENGINEERING => {}
+            // RFC 7606 7.15.
+            code::IPV6_EXTENDED_COMMUNITIES => {
+                whole::<20>(value).ok_or_else(|| withdraw(length("IPV6_EXTENDED_COMMUNITIES")))?;
+            }
+            // RFC 7606 7.16, RFC 6368 5.
+            code::ATTR_SET => check_attr_set(value, offset).map_err(withdraw)?,
+            // RFC 7311 3.3: from another AS it means nothing.
+            code::AIGP if agreed.external => {}
+            // RFC 7311 3.2.
+            code::AIGP => self.aigp = aigp(value, offset).map_err(discard)?,
+            // RFC 8669 6.
+            code::PREFIX_SID => check_tlvs(value, offset).map_err(discard)?,
             // RFC 7606 7.14.
             code::EXTENDED_COMMUNITIES => {
                 self.extended_communities = whole(value).ok_or_else(|| withdraw(length("EXTENDED_COMMUNITIES")))?;
@@ -371,8 +430,13 @@ impl<'a> Attributes<'a> {
                 let why = Why::Value(u32::from(code));
                 return Err(discard(WireError { offset, reading: "attribute of a two-octet speaker", why }));
             }
+            code::AS4_PATH if value.is_empty() => return Err(discard(length("AS4_PATH"))),
             code::AS4_PATH => self.as4_path = Some(AsPath::parse(value, offset, true).map_err(discard)?),
             code::AS4_AGGREGATOR => match *value {
+                // RFC 7607 2.
+                [0, 0, 0, 0, ..] if value.len() == 8 => {
+                    return Err(discard(WireError { offset, reading: "AS of AS4_AGGREGATOR", why: Why::Value(0) }));
+                }
                 [a, b, c, d, w, x, y, z] => {
                     self.as4_aggregator = Some((u32::from_be_bytes([a, b, c, d]), [w, x, y, z]));
                 }
@@ -412,29 +476,99 @@ fn header<'a>(cursor: &mut Cursor<'a>) -> Result<(Attribute<'a>, usize), WireErr
     Ok((Attribute { flags, code, value }, offset))
 }
 
-/// RFC 7606 3 c.
-fn check_flags(flags: Flags, code: u8, offset: usize) -> Result<(), Problem> {
+/// Attributes that are read, or whose meaning ends at the session.
+fn is_read(code: u8) -> bool {
+    matches!(
+        code,
+        code::ORIGIN..=code::CLUSTER_LIST
+            | code::MP_REACH_NLRI..=code::AS4_AGGREGATOR
+            | code::AIGP
+            | code::LARGE_COMMUNITIES
+            | code::ONLY_TO_CUSTOMER
+    )
+}
+
+/// | type u8 | length u16, these three octets included | value |, of type 1 a metric u64 (RFC 7311 3).
+fn aigp(value: &[u8], offset: usize) -> Result<Option<u64>, WireError> {
+    let mut cursor = Cursor::new(value, offset);
+    let mut metric = None;
+    while !cursor.rest.is_empty() {
+        let kind = cursor.u8("AIGP type")?;
+        let at = cursor.offset;
+        let length = cursor.u16("AIGP length")?;
+        let wrong = WireError { offset: at, reading: "AIGP length", why: Why::Length(u32::from(length)) };
+        let part = cursor.take(usize::from(length.checked_sub(3).ok_or(wrong)?), "AIGP value")?;
+        if kind == 1 {
+            // RFC 7311 3.2: only the first counts.
+            let first = part.try_into().map(u64::from_be_bytes).map_err(|_| wrong)?;
+            metric = metric.or(Some(first));
+        }
+    }
+    if value.is_empty() {
+        return Err(WireError { offset, reading: "AIGP", why: Why::Length(0) });
+    }
+    Ok(metric)
+}
+
+/// | type u8 | length u16 | value |, repeated (RFC 8669 3).
+fn check_tlvs(value: &[u8], offset: usize) -> Result<(), WireError> {
+    let mut cursor = Cursor::new(value, offset);
+    if value.is_empty() {
+        return Err(WireError { offset, reading: "PREFIX_SID", why: Why::Length(0) });
+    }
+    while !cursor.rest.is_empty() {
+        cursor.u8("TLV type")?;
+        let length = cursor.u16("TLV length")?;
+        cursor.take(usize::from(length), "TLV")?;
+    }
+    Ok(())
+}
+
+/// | origin AS u32 | attributes |, none of which is of this session (RFC 6368 5).
+fn check_attr_set(value: &[u8], offset: usize) -> Result<(), WireError> {
+    let mut cursor = Cursor::new(value, offset);
+    cursor.take(4, "origin AS")?;
+    while !cursor.rest.is_empty() {
+        let (attribute, at) = header(&mut cursor)?;
+        if matches!(attribute.code, code::MP_REACH_NLRI | code::MP_UNREACH_NLRI | code::NEXT_HOP) {
+            let why = Why::Value(u32::from(attribute.code));
+            return Err(WireError { offset: at, reading: "attribute in ATTR_SET", why });
+        }
+    }
+    Ok(())
+}
+
+/// RFC 7606 3 c; RFC 7606 5.3 for those that hold routes, RFC 7311 3.2 for AIGP.
+fn check_flags(flags: Flags, code: u8, value: &[u8], offset: usize) -> Result<(), Problem> {
     let expected = match code {
         code::ORIGIN | code::AS_PATH | code::NEXT_HOP | code::LOCAL_PREF | code::ATOMIC_AGGREGATE => Flags::TRANSITIVE,
         code::MULTI_EXIT_DISC
         | code::ORIGINATOR_ID
         | code::CLUSTER_LIST
         | code::MP_REACH_NLRI
-        | code::MP_UNREACH_NLRI => Flags::OPTIONAL,
+        | code::MP_UNREACH_NLRI
+        | code::TRAFFIC_ENGINEERING
+        | code::AIGP => Flags::OPTIONAL,
         code::AGGREGATOR
         | code::COMMUNITIES
         | code::EXTENDED_COMMUNITIES
         | code::AS4_PATH
         | code::AS4_AGGREGATOR
         | code::LARGE_COMMUNITIES
+        | code::IPV6_EXTENDED_COMMUNITIES
+        | code::ATTR_SET
         | code::ONLY_TO_CUSTOMER => Flags::OPTIONAL | Flags::TRANSITIVE,
         _ => return Ok(()),
     };
     if flags.0 & (Flags::OPTIONAL | Flags::TRANSITIVE) == expected {
         return Ok(());
     }
-    let why = Why::Value(u32::from(flags.0));
-    Err(Problem::Fault(Class::TreatAsWithdraw, WireError { offset, reading: "attribute flags", why }))
+    let error = WireError { offset, reading: "attribute flags", why: Why::Value(u32::from(flags.0)) };
+    match code {
+        code::MP_REACH_NLRI | code::MP_UNREACH_NLRI => Err(MpError::flags(value, offset, error).into()),
+        code::AIGP => Err(Problem::Fault(Class::AttributeDiscard, error)),
+        _ => Err(Problem::Fault(Class::TreatAsWithdraw, error)),
+    }
 }
 
 fn number(value: &[u8]) -> Option<u32> {

@@ -40,10 +40,11 @@ pub fn encode_notification(out: &mut Vec<u8>, code: u8, subcode: u8, data: &[u8]
     });
 }
 
-pub fn encode_route_refresh(out: &mut Vec<u8>, family: Family) {
+/// RFC 2918 3, RFC 7313 3.2: subtype 0 asks, 1 begins a refresh, 2 ends it.
+pub fn encode_route_refresh(out: &mut Vec<u8>, family: Family, subtype: u8) {
     message(out, kind::ROUTE_REFRESH, |out| {
         out.extend_from_slice(&family.afi.to_be_bytes());
-        out.extend_from_slice(&[0, family.safi]);
+        out.extend_from_slice(&[subtype, family.safi]);
     });
 }
 
@@ -82,6 +83,9 @@ fn encode_capability(out: &mut Vec<u8>, capability: &Capability<'_>) {
             (5, list.iter().flat_map(|(of, afi)| family(of).into_iter().chain(afi.to_be_bytes())).collect())
         }
         Capability::ExtendedMessage => (6, Vec::new()),
+        Capability::MultipleLabels(list) => {
+            (8, list.iter().flat_map(|(of, count)| short(of).into_iter().chain([*count])).collect())
+        }
         Capability::Role(role) => (9, vec![*role]),
         Capability::GracefulRestart(restart) => {
             let flags = u16::from(restart.restarted) << 15 | u16::from(restart.notification) << 14;

@@ -1,5 +1,6 @@
 //! What is wrong with a message, and what that means for the session (RFC 4271 6, RFC 7606).
 
+use super::Family;
 use crate::error::{Why, WireError};
 
 pub(super) const MARKER: u8 = 1;
@@ -43,13 +44,15 @@ impl BgpError {
     }
 }
 
-/// What an error in an UPDATE does (RFC 7606 2); a session reset is a [`BgpError`].
+/// What an error in an UPDATE does (RFC 7606 2), the weakest first; a session reset is a [`BgpError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// The attribute is as if it were not there.
     AttributeDiscard,
     /// The routes of the message are withdrawn.
     TreatAsWithdraw,
+    /// All routes of the family go, and further ones are not taken in this session (RFC 4760 7).
+    FamilyDisable(Family),
 }
 
 /// An error in an UPDATE that the session survives.

@@ -8,6 +8,7 @@
 mod attribute;
 mod encode;
 mod error;
+mod flow_spec;
 mod nlri;
 mod notification;
 mod open;
@@ -21,7 +22,8 @@ pub use encode::{
     encode_update,
 };
 pub use error::{BgpError, Class, Fault};
-pub use nlri::{Nlri, NlriPrefix, PrefixAddress};
+pub use flow_spec::FlowRule;
+pub use nlri::{Labels, Nlri, NlriPrefix, NlriRoute, PrefixAddress};
 pub use notification::{Notification, shutdown_message};
 pub use open::{AddPath, Capability, Family, GracefulRestart, Open};
 pub use refresh::RouteRefresh;
@@ -57,13 +59,21 @@ pub struct Agreed {
     pub add_path: Vec<Family>,
     /// RFC 8654.
     pub extended_messages: bool,
-    /// The peer is of another AS.
+    /// The peer is of another AS, or another confederation.
     pub external: bool,
+    /// Families in which the peer may send several labels (RFC 8277 2.1).
+    pub multiple_labels: Vec<Family>,
 }
 
 impl Default for Agreed {
     fn default() -> Self {
-        Self { four_octet_as: true, add_path: Vec::new(), extended_messages: false, external: false }
+        Self {
+            four_octet_as: true,
+            add_path: Vec::new(),
+            extended_messages: false,
+            external: false,
+            multiple_labels: Vec::new(),
+        }
     }
 }
 

@@ -17,6 +17,18 @@ pub struct Family {
 impl Family {
     pub const V4_UNICAST: Self = Self { afi: 1, safi: 1 };
     pub const V6_UNICAST: Self = Self { afi: 2, safi: 1 };
+    /// RFC 8277.
+    pub const V4_LABELLED: Self = Self { afi: 1, safi: 4 };
+    pub const V6_LABELLED: Self = Self { afi: 2, safi: 4 };
+    /// RFC 4364.
+    pub const V4_VPN: Self = Self { afi: 1, safi: 128 };
+    /// RFC 4659.
+    pub const V6_VPN: Self = Self { afi: 2, safi: 128 };
+    /// RFC 8955, RFC 8956.
+    pub const V4_FLOW_SPEC: Self = Self { afi: 1, safi: 133 };
+    pub const V6_FLOW_SPEC: Self = Self { afi: 2, safi: 133 };
+    pub const V4_VPN_FLOW_SPEC: Self = Self { afi: 1, safi: 134 };
+    pub const V6_VPN_FLOW_SPEC: Self = Self { afi: 2, safi: 134 };
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +73,8 @@ pub enum Capability<'a> {
     ExtendedNextHop(Vec<(Family, u16)>),
     /// 6, RFC 8654.
     ExtendedMessage,
+    /// 8, RFC 8277 2.1: labels of a route that the speaker reads at most.
+    MultipleLabels(Vec<(Family, u8)>),
     /// 9, RFC 9234.
     Role(u8),
     /// 64, RFC 4724.
@@ -103,7 +117,7 @@ impl<'a> Open<'a> {
         if bgp_id == [0; 4] {
             return Err(BgpError::open(3, WireError { offset: at, reading: "BGP identifier", why: Why::Value(0) }));
         }
-        let capabilities = parameters(&mut cursor).map_err(malformed)?;
+        let capabilities = parameters(&mut cursor)?;
         Ok(Self { version, as_two_octets, hold_time_s, bgp_id, capabilities })
     }
 
@@ -150,6 +164,44 @@ impl<'a> Open<'a> {
         lists.flatten().filter(|way| way.send).map(|way| way.family).collect()
     }
 
+    pub fn has_enhanced_refresh(&self) -> bool {
+        self.capabilities.contains(&Capability::EnhancedRouteRefresh)
+    }
+
+    /// Families in which it will send several labels to one who can read them.
+    pub fn multiple_labels(&self) -> Vec<Family> {
+        let lists = self.capabilities.iter().filter_map(|capability| match capability {
+            Capability::MultipleLabels(list) => Some(list),
+            _ => None,
+        });
+        lists.flatten().map(|(family, _)| *family).collect()
+    }
+
+    /// RFC 9234 4.2: its role; an error where it says more than one.
+    pub fn role(&self) -> Result<Option<u8>, BgpError> {
+        let mut roles = self.capabilities.iter().filter_map(|capability| match capability {
+            Capability::Role(role) => Some(*role),
+            _ => None,
+        });
+        let Some(first) = roles.next() else { return Ok(None) };
+        match roles.find(|role| *role != first) {
+            Some(other) => {
+                let why = Why::Value(u32::from(other));
+                Err(BgpError::open(11, WireError { offset: HEADER_OCTETS, reading: "second role", why }))
+            }
+            None => Ok(Some(first)),
+        }
+    }
+
+    /// RFC 9494 3: family, its flags, seconds.
+    pub fn long_lived_graceful_restart(&self) -> impl Iterator<Item = (Family, u8, u32)> {
+        let lists = self.capabilities.iter().filter_map(|capability| match capability {
+            Capability::LongLivedGracefulRestart(list) => Some(list),
+            _ => None,
+        });
+        lists.flatten().copied()
+    }
+
     pub fn graceful_restart(&self) -> Option<&GracefulRestart> {
         self.capabilities.iter().find_map(|capability| match capability {
             Capability::GracefulRestart(restart) => Some(restart),
@@ -158,36 +210,41 @@ impl<'a> Open<'a> {
     }
 }
 
-fn parameters<'a>(cursor: &mut Cursor<'a>) -> Result<Vec<Capability<'a>>, WireError> {
-    let mut length = usize::from(cursor.u8("parameters length")?);
+fn parameters<'a>(cursor: &mut Cursor<'a>) -> Result<Vec<Capability<'a>>, BgpError> {
+    let malformed = |error| BgpError::open(0, error);
+    let mut length = usize::from(cursor.u8("parameters length").map_err(malformed)?);
     // RFC 9072 2: the first parameter's type is 255 where lengths are of two octets.
     let extended = length != 0 && cursor.rest.first() == Some(&255);
     if extended {
-        cursor.u8("extended parameters")?;
-        length = usize::from(cursor.u16("extended parameters length")?);
+        cursor.u8("extended parameters").map_err(malformed)?;
+        length = usize::from(cursor.u16("extended parameters length").map_err(malformed)?);
     }
     let at = cursor.offset;
-    let mut parameters = Cursor::new(cursor.take(length, "parameters")?, at);
+    let mut parameters = Cursor::new(cursor.take(length, "parameters").map_err(malformed)?, at);
     if !cursor.rest.is_empty() {
         let why = Why::Length(length as u32);
-        return Err(WireError { offset: cursor.offset, reading: "octets after the parameters", why });
+        return Err(malformed(WireError { offset: cursor.offset, reading: "octets after the parameters", why }));
     }
     let mut list = Vec::new();
     while !parameters.rest.is_empty() {
-        let kind = parameters.u8("parameter type")?;
+        let start = parameters.offset;
+        let kind = parameters.u8("parameter type").map_err(malformed)?;
         let length = if extended {
-            usize::from(parameters.u16("parameter length")?)
+            parameters.u16("parameter length")
         } else {
-            usize::from(parameters.u8("parameter length")?)
+            parameters.u8("parameter length").map(u16::from)
         };
+        let length = usize::from(length.map_err(malformed)?);
         let at = parameters.offset;
-        let mut value = Cursor::new(parameters.take(length, "parameter")?, at);
+        let mut value = Cursor::new(parameters.take(length, "parameter").map_err(malformed)?, at);
+        // RFC 4271 6.2: one that is not recognised.
         if kind != 2 {
-            continue;
+            let why = Why::Value(u32::from(kind));
+            return Err(BgpError::open(4, WireError { offset: start, reading: "parameter type", why }));
         }
         while !value.rest.is_empty() {
-            let code = value.u8("capability code")?;
-            let part = value.part("capability")?;
+            let code = value.u8("capability code").map_err(malformed)?;
+            let part = value.part("capability").map_err(malformed)?;
             list.push(capability(code, part));
         }
     }
@@ -215,6 +272,13 @@ fn known_capability<'a>(code: u8, value: Cursor<'a>) -> Option<Capability<'a>> {
             rest.is_empty().then(|| Capability::ExtendedNextHop(entries.iter().map(entry).collect()))?
         }
         6 if octets.is_empty() => Capability::ExtendedMessage,
+        8 => {
+            let (entries, rest) = octets.as_chunks::<4>();
+            let entry = |[a, b, safi, count]: &[u8; 4]| (family([*a, *b], *safi), *count);
+            // RFC 8277 2.1: a count of less than two is to be ignored.
+            let sound = |entry: &&[u8; 4]| entry[3] > 1;
+            rest.is_empty().then(|| Capability::MultipleLabels(entries.iter().filter(sound).map(entry).collect()))?
+        }
         9 => match *octets {
             [role] => Capability::Role(role),
             _ => return None,

@@ -2,7 +2,8 @@
 //!
 //! | AFI u16 | subtype u8 | SAFI u8 | [outbound route filter, ignored] |
 
-use super::{BgpError, Cursor, Family, HEADER_OCTETS};
+use super::{BgpError, Cursor, Family, HEADER_OCTETS, kind};
+use crate::error::{Why, WireError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteRefresh {
@@ -14,10 +15,20 @@ pub struct RouteRefresh {
 impl RouteRefresh {
     pub(super) fn parse(body: &[u8]) -> Result<Self, BgpError> {
         let mut cursor = Cursor::new(body, HEADER_OCTETS);
-        let malformed = |error| BgpError { code: 7, subcode: 1, data: Vec::new(), error };
+        // RFC 7313 5: the data is the whole message.
+        let malformed = |error| {
+            let length = (HEADER_OCTETS + body.len()) as u16;
+            let data = [&[0xff; 16][..], &length.to_be_bytes(), &[kind::ROUTE_REFRESH], body].concat();
+            BgpError { code: 7, subcode: 1, data, error }
+        };
         let afi = cursor.u16("AFI").map_err(malformed)?;
         let subtype = cursor.u8("subtype").map_err(malformed)?;
         let safi = cursor.u8("SAFI").map_err(malformed)?;
+        // RFC 7313 5: marks have nothing behind them.
+        if matches!(subtype, 1 | 2) && !cursor.rest.is_empty() {
+            let why = Why::Length(body.len() as u32);
+            return Err(malformed(WireError { offset: 16, reading: "length of a mark", why }));
+        }
         Ok(Self { family: Family { afi, safi }, subtype })
     }
 }

@@ -6,7 +6,8 @@
 
 use super::attribute::Attributes;
 use super::error::{Class, Fault};
-use super::{Agreed, BgpError, Cursor, Family, HEADER_OCTETS, Nlri};
+use super::nlri::{Form, form};
+use super::{Agreed, BgpError, Cursor, Family, HEADER_OCTETS, Nlri, code};
 use crate::error::{Why, WireError};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -53,26 +54,40 @@ impl<'a> Update<'a> {
         let field = |error| BgpError::update(10, error);
         let mut cursor = Cursor::new(body, HEADER_OCTETS);
         let length = usize::from(cursor.u16("withdrawn routes length").map_err(list)?);
-        let add_path = agreed.has_add_path(Family::V4_UNICAST);
         let at = cursor.offset;
         let withdrawn = cursor.take(length, "withdrawn routes").map_err(list)?;
-        let withdrawn = Nlri::parse(withdrawn, at, false, add_path).map_err(field)?;
+        // RFC 7606 3 i.
+        let (withdrawn, _) = Nlri::parse(withdrawn, at, Family::V4_UNICAST, true, agreed).map_err(field)?;
         let length = usize::from(cursor.u16("attributes length").map_err(list)?);
         let at = cursor.offset;
         let octets = cursor.take(length, "attributes").map_err(list)?;
-        let nlri = Nlri::parse(cursor.rest, cursor.offset, false, add_path).map_err(field)?;
+        let (nlri, _) = Nlri::parse(cursor.rest, cursor.offset, Family::V4_UNICAST, false, agreed).map_err(field)?;
 
         let mut faults = Vec::new();
         let mut mp = (None, None);
         let attributes = Attributes::parse(octets, at, agreed, &mut mp, &mut faults)?;
         let mut update = Self { withdrawn, attributes, nlri, mp_reach: mp.0, mp_unreach: mp.1, faults };
+        update.check_reachable()?;
         update.check_mandatory(at);
         Ok(update)
     }
 
+    /// RFC 7606 5.2: where no route is announced and an error might have hidden one, nothing is sure.
+    fn check_reachable(&self) -> Result<(), BgpError> {
+        let announces = !self.nlri.is_empty() || self.mp_reach.is_some_and(|reach| !reach.is_empty());
+        let grave = self.faults.iter().find(|fault| fault.class != Class::AttributeDiscard);
+        let only_withdraws = || self.attributes.iter().all(|attribute| attribute.code == code::MP_UNREACH_NLRI);
+        match grave {
+            // What is disabled is gone anyway.
+            Some(Fault { class: Class::FamilyDisable(_), .. }) => Ok(()),
+            Some(fault) if !announces && !only_withdraws() => Err(BgpError::update(1, fault.error)),
+            _ => Ok(()),
+        }
+    }
+
     /// RFC 7606 3 d: ORIGIN, AS_PATH and, outside MP_REACH_NLRI, NEXT_HOP.
     fn check_mandatory(&mut self, offset: usize) {
-        let announces = !self.nlri.is_empty() || self.mp_reach.is_some_and(|reach| !reach.nlri.is_empty());
+        let announces = !self.nlri.is_empty() || self.mp_reach.is_some_and(|reach| !reach.is_empty());
         if !announces || self.treat_as_withdraw() {
             return;
         }
@@ -89,6 +104,14 @@ impl<'a> Update<'a> {
 
     pub fn treat_as_withdraw(&self) -> bool {
         self.faults.iter().any(|fault| fault.class == Class::TreatAsWithdraw)
+    }
+
+    /// Families whose routes all go, and of which no more are to be taken.
+    pub fn disabled(&self) -> impl Iterator<Item = Family> {
+        self.faults.iter().filter_map(|fault| match fault.class {
+            Class::FamilyDisable(family) => Some(family),
+            _ => None,
+        })
     }
 
     /// RFC 4724 2: no routes at all, or none in MP_UNREACH_NLRI that is alone.
@@ -124,61 +147,95 @@ impl<'a> Update<'a> {
     }
 }
 
-fn read(family: Family) -> Option<bool> {
-    match family {
-        Family::V4_UNICAST => Some(false),
-        Family::V6_UNICAST => Some(true),
-        _ => None,
+/// An MP attribute that cannot be read, by its family. RFC 7606 3 j leaves the choice: a family that packets are
+/// forwarded by is worth a new session, which brings its routes again; another is not worth losing those.
+pub(super) enum MpError {
+    Reset(BgpError),
+    Disable(Family, WireError),
+}
+
+impl MpError {
+    pub(super) fn of(family: Family, error: WireError) -> Self {
+        match form(family) {
+            Some((Form::Unicast | Form::Labelled | Form::Vpn, _)) => MpError::Reset(BgpError::update(9, error)),
+            _ => MpError::Disable(family, error),
+        }
     }
+
+    /// RFC 7606 5.3: flags other than RFC 4760's.
+    pub(super) fn flags(value: &[u8], offset: usize, error: WireError) -> Self {
+        match head(&mut Cursor::new(value, offset)) {
+            Ok(family) => match Self::of(family, error) {
+                MpError::Reset(_) => MpError::Reset(BgpError::update(4, error)),
+                disable => disable,
+            },
+            Err(reset) => reset,
+        }
+    }
+}
+
+/// Without a family there is nothing to disable.
+fn head(cursor: &mut Cursor<'_>) -> Result<Family, MpError> {
+    let reset = |error| MpError::Reset(BgpError::update(9, error));
+    let afi = cursor.u16("AFI").map_err(reset)?;
+    let safi = cursor.u8("SAFI").map_err(reset)?;
+    Ok(Family { afi, safi })
 }
 
 impl<'a> MpReach<'a> {
-    /// RFC 7606 7.11: errors end the session.
-    pub(super) fn parse(value: &'a [u8], offset: usize, agreed: &Agreed) -> Result<Self, BgpError> {
-        let reset = |error| BgpError::update(9, error);
+    /// RFC 7606 7.11. Beside it an error that its routes are withdrawn for.
+    pub(super) fn parse(value: &'a [u8], offset: usize, agreed: &Agreed) -> Result<(Self, Option<WireError>), MpError> {
         let mut cursor = Cursor::new(value, offset);
-        let afi = cursor.u16("AFI").map_err(reset)?;
-        let safi = cursor.u8("SAFI").map_err(reset)?;
-        let family = Family { afi, safi };
-        let next_hop = cursor.part("next hop").map_err(reset)?;
-        cursor.u8("reserved octet").map_err(reset)?;
-        let Some(v6) = read(family) else {
+        let family = head(&mut cursor)?;
+        let error = |error| MpError::of(family, error);
+        let next_hop = cursor.part("next hop").map_err(error)?;
+        cursor.u8("reserved octet").map_err(error)?;
+        let Some((form, v6)) = form(family) else {
             let next_hop = NextHop::Other(next_hop.rest);
-            return Ok(Self { family, next_hop, nlri: Nlri::default(), skipped: Some(cursor.rest) });
+            return Ok((Self { family, next_hop, nlri: Nlri::default(), skipped: Some(cursor.rest) }, None));
         };
-        let next_hop = parse_next_hop(next_hop, v6).map_err(reset)?;
-        let nlri = Nlri::parse(cursor.rest, cursor.offset, v6, agreed.has_add_path(family)).map_err(reset)?;
-        Ok(Self { family, next_hop, nlri, skipped: None })
+        let next_hop = parse_next_hop(next_hop, form, v6).map_err(error)?;
+        let (nlri, soft) = Nlri::parse(cursor.rest, cursor.offset, family, false, agreed).map_err(error)?;
+        Ok((Self { family, next_hop, nlri, skipped: None }, soft))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.nlri.is_empty() && self.skipped.is_none_or(<[u8]>::is_empty)
     }
 }
 
-/// RFC 2545 3, RFC 8950 3: IPv4 routes have next hops of either family.
-fn parse_next_hop(part: Cursor<'_>, v6_routes: bool) -> Result<NextHop<'static>, WireError> {
+/// RFC 2545 3, RFC 8950 3: IPv4 routes have next hops of either family. RFC 4364 4.3.2, RFC 4659 3.2.1: a VPN's
+/// have a distinguisher of zero before each address, which some leave out.
+fn parse_next_hop(part: Cursor<'_>, form: Form, v6_routes: bool) -> Result<NextHop<'_>, WireError> {
     let error = WireError { offset: part.offset, reading: "next hop", why: Why::Length(part.rest.len() as u32) };
+    let v4 = |octets: &[u8]| octets.try_into().map(NextHop::V4).map_err(|_| error);
     let v6 = |octets: &[u8]| <[u8; 16]>::try_from(octets).map_err(|_| error);
-    match part.rest.len() {
-        4 if !v6_routes => Ok(NextHop::V4(part.rest.try_into().map_err(|_| error)?)),
-        16 => Ok(NextHop::V6(v6(part.rest)?, None)),
-        32 => {
-            let (global, link_local) = part.rest.split_at(16);
-            Ok(NextHop::V6(v6(global)?, Some(v6(link_local)?)))
-        }
+    let pair = |global: &[u8], link_local: &[u8]| Ok(NextHop::V6(v6(global)?, Some(v6(link_local)?)));
+    let octets = part.rest;
+    match (form, octets.len()) {
+        // RFC 8955 4: to be ignored.
+        (Form::FlowSpec | Form::VpnFlowSpec, _) => Ok(NextHop::Other(octets)),
+        (Form::Vpn, 12) => v4(&octets[8..]),
+        (Form::Vpn, 24) => Ok(NextHop::V6(v6(&octets[8..])?, None)),
+        (Form::Vpn, 48) => pair(&octets[8..24], &octets[32..]),
+        (_, 4) if !v6_routes => v4(octets),
+        (_, 16) => Ok(NextHop::V6(v6(octets)?, None)),
+        (_, 32) => pair(&octets[..16], &octets[16..]),
         _ => Err(error),
     }
 }
 
 impl<'a> MpUnreach<'a> {
-    /// RFC 7606 7.12: errors end the session.
-    pub(super) fn parse(value: &'a [u8], offset: usize, agreed: &Agreed) -> Result<Self, BgpError> {
-        let reset = |error| BgpError::update(9, error);
+    /// RFC 7606 7.12.
+    pub(super) fn parse(value: &'a [u8], offset: usize, agreed: &Agreed) -> Result<Self, MpError> {
         let mut cursor = Cursor::new(value, offset);
-        let afi = cursor.u16("AFI").map_err(reset)?;
-        let safi = cursor.u8("SAFI").map_err(reset)?;
-        let family = Family { afi, safi };
-        let Some(v6) = read(family) else {
+        let family = head(&mut cursor)?;
+        if form(family).is_none() {
             return Ok(Self { family, withdrawn: Nlri::default(), skipped: Some(cursor.rest) });
-        };
-        let withdrawn = Nlri::parse(cursor.rest, cursor.offset, v6, agreed.has_add_path(family)).map_err(reset)?;
+        }
+        let error = |error| MpError::of(family, error);
+        // A rule that was not understood when it came is withdrawn by its octets.
+        let (withdrawn, _) = Nlri::parse(cursor.rest, cursor.offset, family, true, agreed).map_err(error)?;
         Ok(Self { family, withdrawn, skipped: None })
     }
 }
