@@ -9,16 +9,18 @@
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use benocs_model::route::{RouteBatch, RouteReader};
 use benocs_runtime::{Context, Outbox, Worker};
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::config::{Config, PeerPlan, Plan};
+use crate::config::{Config, PeerPlan, Plan, Template};
 use crate::core::{Board, Core};
 use crate::error::ConfigError;
 use crate::session;
@@ -104,17 +106,50 @@ fn listen(address: SocketAddr, plan: &Plan) -> anyhow::Result<TcpListener> {
         Ok(socket)
     };
     let socket = open().map_err(|source| ConfigError::Listen { address, source })?;
-    for peer in plan.peers.iter().filter(|peer| !peer.password.is_empty()) {
-        if peer.address.is_ipv6() == address.is_ipv6() {
-            sign(&socket, peer)?;
-        }
+    let same = |prefix: IpNet| prefix.addr().is_ipv6() == address.is_ipv6();
+    for range in plan.ranges.iter().filter(|range| same(range.prefix)) {
+        sign(&socket, range.prefix, &range.template)?;
+    }
+    for peer in plan.peers.iter().filter(|peer| same(peer.address.into())) {
+        sign(&socket, peer.address.into(), &peer.template)?;
+    }
+    let templates = plan.peers.iter().map(|peer| &peer.template).chain(plan.ranges.iter().map(|range| &range.template));
+    if templates.into_iter().any(|template| template.ttl_security > 0) {
+        // The first answer of a connection has the listening socket's TTL.
+        let set = if address.is_ipv4() { socket.set_ttl_v4(255) } else { socket.set_unicast_hops_v6(255) };
+        set.map_err(|source| ConfigError::Listen { address, source })?;
     }
     Ok(TcpListener::from_std(socket.into())?)
 }
 
-fn sign(socket: &impl std::os::fd::AsFd, peer: &PeerPlan) -> Result<(), ConfigError> {
-    benocs_sys::set_tcp_md5(socket, peer.address, &peer.password)
-        .map_err(|source| ConfigError::Sign { peer: peer.address, source })
+/// RFC 2385 or RFC 5925, as the template says.
+fn sign(socket: &impl AsFd, prefix: IpNet, template: &Template) -> Result<(), ConfigError> {
+    let peer = || prefix.to_string();
+    let is_host = prefix.prefix_len() == prefix.max_prefix_len();
+    if let Some(key) = &template.ao_key {
+        if !benocs_sys::has_tcp_ao() {
+            return Err(ConfigError::NoAo { peer: peer() });
+        }
+        return benocs_sys::set_tcp_ao(socket, prefix.addr(), prefix.prefix_len(), key)
+            .map_err(|source| ConfigError::SignAo { peer: peer(), source });
+    }
+    if template.password.is_empty() {
+        return Ok(());
+    }
+    let signed = match is_host {
+        true => benocs_sys::set_tcp_md5(socket, prefix.addr(), &template.password),
+        false => benocs_sys::set_tcp_md5_prefix(socket, prefix.addr(), prefix.prefix_len(), &template.password),
+    };
+    signed.map_err(|source| ConfigError::Sign { peer: peer(), source })
+}
+
+/// RFC 5082.
+fn limit_hops(socket: &impl AsFd, peer: &PeerPlan) -> Result<(), ConfigError> {
+    match peer.template.ttl_security {
+        0 => Ok(()),
+        hops => benocs_sys::set_ttl_security(socket, hops)
+            .map_err(|source| ConfigError::Ttl { peer: peer.address.to_string(), source }),
+    }
 }
 
 async fn accept(core: Rc<RefCell<Core>>, listener: TcpListener) {
@@ -135,6 +170,19 @@ async fn accept(core: Rc<RefCell<Core>>, listener: TcpListener) {
             tracing::debug!(%remote, "bgp connection of nobody who is configured");
             continue;
         }
+        let held = candidates.iter().all(|number| core.borrow().is_held(*number));
+        let limited = match held {
+            true => {
+                core.borrow().drops.idle_hold.increment(1);
+                session::reject(&stream);
+                continue;
+            }
+            false => limit_hops(&stream, &core.borrow().peers[candidates[0]].plan),
+        };
+        if let Err(error) = limited {
+            tracing::warn!(%remote, %error, "bgp connection refused");
+            continue;
+        }
         tokio::task::spawn_local(session::run(core.clone(), stream, candidates, false));
     }
 }
@@ -142,7 +190,11 @@ async fn accept(core: Rc<RefCell<Core>>, listener: TcpListener) {
 async fn connect(core: Rc<RefCell<Core>>, number: usize, peer: PeerPlan) {
     let pause = Duration::from_secs(core.borrow().config.connect_retry_s.max(1));
     loop {
-        if !core.borrow().is_live(number) {
+        let free = {
+            let core = core.borrow();
+            !core.is_live(number) && !core.is_held(number)
+        };
+        if free {
             core.borrow_mut().connecting(number);
             match timeout(CONNECT_LIMIT, dial(&peer)).await {
                 Ok(Ok(stream)) => session::run(core.clone(), stream, vec![number], true).await,
@@ -157,10 +209,9 @@ async fn connect(core: Rc<RefCell<Core>>, number: usize, peer: PeerPlan) {
 async fn dial(peer: &PeerPlan) -> anyhow::Result<TcpStream> {
     let socket = if peer.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     let any: IpAddr = if peer.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    socket.bind(SocketAddr::new(peer.local_address.unwrap_or(any), 0))?;
-    if !peer.password.is_empty() {
-        sign(&socket, peer)?;
-    }
+    socket.bind(SocketAddr::new(peer.template.local_address.unwrap_or(any), 0))?;
+    sign(&socket, peer.address.into(), &peer.template)?;
+    limit_hops(&socket, peer)?;
     Ok(socket.connect(SocketAddr::new(peer.address, peer.port)).await?)
 }
 

@@ -8,21 +8,34 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use benocs_model::Address;
-use benocs_model::route::{Family, Peer, PeerId, RouteBatch, RouteEvent, RouteReader, RouteTable};
+use benocs_model::route::{
+    Family, PEERS_MAX, Peer, PeerId, PeerRoutes, RouteBatch, RouteEvent, RouteReader, RouteTable,
+};
 use benocs_runtime::Outbox;
 use benocs_wire::bgp::{self, Class, Fault};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, PeerPlan, Plan};
+use crate::config::{Config, FAMILIES, PeerPlan, Plan};
+use crate::convert::{Converter, Lost};
 use crate::feed::Feed;
 use crate::metrics::{Drops, PeerMetrics};
+use crate::rules::RuleStatus;
 use crate::session::{Control, Order, Remote};
+use crate::vrf::Imports;
+
+/// RFC 4724 4.1 and RFC 7313 4 leave it open: what is stale goes, where End-of-RIB does not come.
+const SWEEP_LIMIT: Duration = Duration::from_secs(600);
+/// A session that lasted this long ends a row of errors.
+const SOUND: Duration = Duration::from_secs(60);
+/// RFC 9494 6: routes that are not to be kept longer.
+const NO_LLGR: u32 = 0xffff_0007;
 
 /// What others see of the speaker: made before it, kept when it is rebuilt.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     reader: RouteReader,
     peers: Arc<ArcSwap<Vec<PeerStatus>>>,
+    rules: Arc<ArcSwap<Vec<RuleStatus>>>,
     listening: Arc<ArcSwap<Vec<SocketAddr>>>,
 }
 
@@ -38,6 +51,11 @@ impl Board {
     /// As of the last publication.
     pub fn peers(&self) -> Arc<Vec<PeerStatus>> {
         self.peers.load_full()
+    }
+
+    /// FlowSpec rules of all peers, as of the last publication.
+    pub fn rules(&self) -> Arc<Vec<RuleStatus>> {
+        self.rules.load_full()
     }
 
     /// Addresses that sessions are accepted on; empty before the speaker started.
@@ -68,6 +86,10 @@ pub struct PeerStatus {
     pub updates: u64,
     /// Routes of a session that ended are kept, marked.
     pub stale: bool,
+    /// FlowSpec rules.
+    pub rules: usize,
+    /// Routes that it was told.
+    pub announced: usize,
     pub last_error: Option<String>,
 }
 
@@ -109,11 +131,28 @@ pub(crate) struct PeerEntry {
     since: i64,
     live: Option<Live>,
     bgp_id: Option<[u8; 4]>,
-    /// When stale routes go.
-    stale_until: Option<Instant>,
+    /// What is to be done with stale routes, and when.
+    due: Vec<(Instant, Due)>,
+    /// Sessions in a row that ended in an error, and until when there is to be none.
+    failures: u32,
+    idle_until: Option<Instant>,
+    established_at: Option<Instant>,
+    pub(crate) converter: Converter,
     updates: u64,
+    announced: usize,
     last_error: Option<String>,
     metrics: PeerMetrics,
+}
+
+/// What ends with time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Due {
+    /// The router did not come back (RFC 4724 4.2): families with a time of their own stay (RFC 9494 4.3).
+    RestartOver(Vec<(bgp::Family, Duration)>),
+    /// A family's long time is over.
+    LongOver(bgp::Family),
+    /// End-of-RIB should have come.
+    Sweep(bgp::Family),
 }
 
 /// Why an OPEN is refused: code, subcode, data of the NOTIFICATION, and in words.
@@ -131,6 +170,7 @@ pub(crate) struct Core {
     board: Board,
     table: RouteTable,
     feeds: Vec<Feed>,
+    imports: Arc<Imports>,
     /// Events since the last publication, for the feeds.
     pending: Vec<RouteEvent>,
     sessions: u64,
@@ -140,7 +180,13 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config, plan: Plan, outboxes: Vec<Outbox<RouteBatch>>, board: Board) -> Self {
-        let peers = plan.peers.iter().enumerate().map(|(number, plan)| PeerEntry::new(number, plan.clone())).collect();
+        let imports = Arc::new(Imports::new(&plan.vrfs));
+        let peers = plan
+            .peers
+            .iter()
+            .enumerate()
+            .map(|(number, plan)| PeerEntry::new(number, plan.clone(), imports.clone(), config.flow_rules_max))
+            .collect();
         let feeds = outboxes.into_iter().map(|outbox| Feed::new(outbox, config.feed_batches_max)).collect();
         Self {
             peers,
@@ -148,6 +194,7 @@ impl Core {
             table: RouteTable::with_reader(board.table_reader()),
             board,
             feeds,
+            imports,
             pending: Vec::new(),
             sessions: 0,
             controls: HashMap::new(),
@@ -159,7 +206,7 @@ impl Core {
     /// Peers that a connection may be of: all of that address, or a new one of a range.
     pub(crate) fn candidates(&mut self, remote: IpAddr, local: IpAddr) -> Vec<usize> {
         let matches = |entry: &PeerEntry| {
-            entry.plan.address == remote && entry.plan.local_address.is_none_or(|address| address == local)
+            entry.plan.address == remote && entry.plan.template.local_address.is_none_or(|address| address == local)
         };
         let known: Vec<usize> =
             self.peers.iter().enumerate().filter(|(_, entry)| matches(entry)).map(|(number, _)| number).collect();
@@ -167,20 +214,24 @@ impl Core {
             return known;
         }
         let from_ranges = self.peers.len() - self.plan.peers.len();
-        let range = self.plan.ranges.iter().find(|range| range.prefix.contains(&remote));
-        let Some(range) = range.filter(|_| from_ranges < self.config.range_peers_max) else { return Vec::new() };
-        let plan = PeerPlan {
-            name: remote.to_string(),
-            address: remote,
-            remote_as: range.remote_as,
-            local_address: None,
-            port: 179,
-            password: Vec::new(),
-            passive: true,
-            reflector: false,
+        // The longest comes first.
+        let fits = |range: &&crate::config::RangePlan| {
+            range.prefix.contains(&remote) && range.template.local_address.is_none_or(|address| address == local)
         };
-        self.peers.push(PeerEntry::new(self.peers.len(), plan));
-        vec![self.peers.len() - 1]
+        let range = self.plan.ranges.iter().find(fits);
+        let Some(range) = range.filter(|_| from_ranges < self.config.range_peers_max) else { return Vec::new() };
+        let number = self.peers.len();
+        if number >= PEERS_MAX as usize {
+            return Vec::new();
+        }
+        let plan = range.peer(remote);
+        self.peers.push(PeerEntry::new(number, plan, self.imports.clone(), self.config.flow_rules_max));
+        vec![number]
+    }
+
+    /// RFC 4271 8.1.1: whether there is to be no session now, for an error of the one before.
+    pub(crate) fn is_held(&self, peer: usize) -> bool {
+        self.peers[peer].idle_until.is_some_and(|until| until > Instant::now())
     }
 
     pub(crate) fn register(&mut self, control: Rc<Control>) -> u64 {
@@ -219,14 +270,14 @@ impl Core {
         remote: &Remote,
     ) -> Result<usize, Refusal> {
         let fits = |number: &&usize| {
-            let wanted = self.peers[**number].plan.remote_as;
+            let wanted = self.peers[**number].plan.template.remote_as;
             wanted == 0 || wanted == remote.remote_as
         };
         let mut fitting = candidates.iter().filter(fits).copied().collect::<Vec<_>>();
         // Of several sessions between the same addresses the one that is not there yet.
         fitting.sort_by_key(|number| self.peers[*number].live.is_some());
         let Some(number) = fitting.first().copied() else {
-            let expected = candidates.first().map_or(0, |number| self.peers[*number].plan.remote_as);
+            let expected = candidates.first().map_or(0, |number| self.peers[*number].plan.template.remote_as);
             let text = format!("peer says AS {}, configured is AS {expected}", remote.remote_as);
             for candidate in candidates {
                 self.peers[*candidate].last_error = Some(text.clone());
@@ -239,6 +290,10 @@ impl Core {
             self.peers[number].last_error = Some(text.clone());
             return Err(Refusal { code: 2, subcode: 3, text });
         }
+        if let Err(text) = self.check_role(number, remote) {
+            self.peers[number].last_error = Some(text.clone());
+            return Err(Refusal { code: 2, subcode: 11, text });
+        }
         self.resolve_collision(number, initiated, remote)?;
         let entry = &mut self.peers[number];
         entry.live = Some(Live { session, control: control.clone(), initiated, remote: remote.clone() });
@@ -247,6 +302,22 @@ impl Core {
             entry.set_state(State::OpenConfirm);
         }
         Ok(number)
+    }
+
+    /// RFC 9234 4.2: the roles of two neighbours go together.
+    fn check_role(&self, number: usize, remote: &Remote) -> Result<(), String> {
+        let template = &self.peers[number].plan.template;
+        let Some(own) = template.role.filter(|_| !self.config.is_inside(remote.remote_as)) else { return Ok(()) };
+        let Some(other) = remote.role else {
+            return match template.role_strict {
+                true => Err("peer says no role, and role_strict wants one".to_owned()),
+                false => Ok(()),
+            };
+        };
+        if matches!((own, other), (0, 3) | (3, 0) | (1, 2) | (2, 1) | (4, 4)) {
+            return Ok(());
+        }
+        Err(format!("peer's role {other} does not go with role {own} here (RFC 9234)"))
     }
 
     fn resolve_collision(&mut self, number: usize, initiated: bool, remote: &Remote) -> Result<(), Refusal> {
@@ -277,6 +348,7 @@ impl Core {
     pub(crate) fn established(&mut self, number: usize, session: u64) {
         let local_as = self.config.local_as;
         let entry = &mut self.peers[number];
+        let now = Instant::now();
         let Some(live) = entry.live.as_ref().filter(|live| live.session == session) else { return };
         let peer = Peer {
             id: entry.id,
@@ -285,16 +357,24 @@ impl Core {
             bgp_id: live.remote.bgp_id,
             remote_as: live.remote.remote_as,
             local_as,
-            reflector: entry.plan.reflector,
+            reflector: entry.plan.template.reflector,
             ..Peer::default()
         };
-        let mut events = vec![RouteEvent::PeerUp(Arc::new(peer))];
-        if entry.stale_until.take().is_some() {
-            // RFC 4724 4.2: what the peer did not keep in its restart goes at once.
-            let kept = |family: &bgp::Family| live.remote.kept_families.contains(family);
-            let gone = FAMILIES.iter().filter(|(_, family)| !kept(family));
-            events.extend(gone.map(|(code, _)| RouteEvent::EndOfRib { peer: entry.id, family: *code as u8 }));
+        let external = !self.config.is_inside(peer.remote_as);
+        let role = entry.plan.template.role.filter(|_| external);
+        let mut events = Vec::new();
+        entry.converter.peer_up(peer, live.remote.agreed_families(&entry.plan.template.families), role, &mut events);
+        if !std::mem::take(&mut entry.due).is_empty() {
+            // RFC 4724 4.2, RFC 9494 4.2: what the peer did not keep in its restart goes at once.
+            for (_, family) in FAMILIES {
+                if live.remote.kept_families.contains(&family) {
+                    entry.due.push((now + SWEEP_LIMIT, Due::Sweep(family)));
+                } else {
+                    entry.converter.sweep(family, &mut events);
+                }
+            }
         }
+        entry.established_at = Some(now);
         entry.set_state(State::Established);
         entry.last_error = None;
         entry.metrics.established.set(1.0);
@@ -302,20 +382,45 @@ impl Core {
         self.apply(events);
     }
 
-    /// The connection is closed; `graceful`: the peer may come back and its routes stay (RFC 4724).
-    pub(crate) fn closed(&mut self, session: u64, peer: Option<usize>, reason: &str, graceful: bool) {
+    /// The connection is closed; `graceful`: the peer may come back and its routes stay (RFC 4724). `fault`: it
+    /// ended in an error, and the next one is to wait.
+    pub(crate) fn closed(&mut self, session: u64, peer: Option<usize>, reason: &str, graceful: bool, fault: bool) {
         self.controls.remove(&session);
         let Some(number) = peer else { return };
+        let idle_max = Duration::from_secs(self.config.idle_hold_max_s.max(1));
         let entry = &mut self.peers[number];
         if entry.live.as_ref().is_none_or(|live| live.session != session) {
             return;
+        }
+        let now = Instant::now();
+        if entry.established_at.take().is_some_and(|since| now - since >= SOUND) {
+            entry.failures = 0;
+        }
+        if fault {
+            let hold = Duration::from_secs(1 << entry.failures.min(16)).min(idle_max);
+            entry.failures += 1;
+            entry.idle_until = Some(now + hold);
         }
         entry.last_error = Some(reason.to_owned());
         tracing::info!(peer = %entry.plan.name, reason, "bgp session ended");
         self.lost(number, graceful);
     }
 
+    /// A connection of the peer was refused at its OPEN.
+    pub(crate) fn refused(&mut self, candidates: &[usize]) {
+        let idle_max = Duration::from_secs(self.config.idle_hold_max_s.max(1));
+        for number in candidates {
+            let entry = &mut self.peers[*number];
+            if entry.live.is_none() {
+                entry.idle_until =
+                    Some(Instant::now() + Duration::from_secs(1 << entry.failures.min(16)).min(idle_max));
+                entry.failures += 1;
+            }
+        }
+    }
+
     fn lost(&mut self, number: usize, graceful: bool) {
+        let stale_max = Duration::from_secs(u64::from(self.config.stale_max_s));
         let entry = &mut self.peers[number];
         let Some(live) = entry.live.take() else { return };
         let was_established = entry.state == State::Established;
@@ -327,19 +432,75 @@ impl Core {
             }
             return;
         }
-        let id = entry.id;
-        let restart = live.remote.restart_time_s.filter(|_| graceful);
+        entry.due.clear();
+        entry.announced = 0;
+        let mut events = Vec::new();
+        let restart = live.remote.restart_time_s.filter(|_| graceful && !stale_max.is_zero());
         let Some(seconds) = restart else {
-            entry.stale_until = None;
             entry.set_state(State::Idle);
-            self.apply(vec![RouteEvent::PeerDown(id)]);
+            entry.converter.peer_down(&mut events);
+            self.apply(events);
             return;
         };
-        entry.stale_until = Some(Instant::now() + Duration::from_secs(u64::from(seconds)));
         entry.set_state(State::Restarting);
-        let mut events = vec![RouteEvent::PeerStale(id)];
-        let gone = FAMILIES.iter().filter(|(_, family)| !live.remote.restart_families.contains(family));
-        events.extend(gone.map(|(code, _)| RouteEvent::EndOfRib { peer: id, family: *code as u8 }));
+        entry.converter.stale(&mut events);
+        let long: Vec<(bgp::Family, Duration)> =
+            live.remote.long_lived.iter().map(|(family, stale)| (*family, (*stale).min(stale_max))).collect();
+        for (_, family) in FAMILIES {
+            let is_long = long.iter().any(|(other, _)| *other == family);
+            if !live.remote.restart_families.contains(&family) && !is_long {
+                entry.converter.sweep(family, &mut events);
+            }
+        }
+        let wait = Duration::from_secs(u64::from(seconds)).min(stale_max);
+        entry.due.push((Instant::now() + wait, Due::RestartOver(long)));
+        self.apply(events);
+    }
+
+    /// What time has come for.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        for number in 0..self.peers.len() {
+            while let Some(at) = self.peers[number].due.iter().position(|(until, _)| *until <= now) {
+                let (_, due) = self.peers[number].due.swap_remove(at);
+                self.expire_one(number, due, now);
+            }
+        }
+    }
+
+    fn expire_one(&mut self, number: usize, due: Due, now: Instant) {
+        let mut events = Vec::new();
+        match due {
+            Due::RestartOver(long) if !long.is_empty() => {
+                // RFC 9494 4.3: the long time begins; what says that it is not to be kept goes.
+                self.table.publish();
+                let view = self.board.reader.view();
+                let entry = &mut self.peers[number];
+                for id in entry.converter.ids() {
+                    let leaves = view.routes_of(id).filter(|(_, _, path, _)| path.communities.contains(&NO_LLGR));
+                    let prefixes: Vec<_> = leaves.map(|(path_id, prefix, _, _)| (path_id, prefix)).collect();
+                    if !prefixes.is_empty() {
+                        events.push(RouteEvent::Withdraw { peer: id, prefixes });
+                    }
+                }
+                for (_, family) in FAMILIES {
+                    match long.iter().find(|(other, _)| *other == family) {
+                        Some((_, stale)) => entry.due.push((now + *stale, Due::LongOver(family))),
+                        None => entry.converter.sweep(family, &mut events),
+                    }
+                }
+                tracing::info!(peer = %entry.plan.name, "bgp peer did not come back: its routes stay for their long time");
+            }
+            Due::LongOver(family) => {
+                let entry = &mut self.peers[number];
+                entry.converter.sweep(family, &mut events);
+                if entry.due.is_empty() {
+                    entry.give_up(&mut events);
+                }
+            }
+            Due::RestartOver(_) => self.peers[number].give_up(&mut events),
+            Due::Sweep(family) => self.peers[number].converter.sweep(family, &mut events),
+        }
         self.apply(events);
     }
 
@@ -348,12 +509,36 @@ impl Core {
         let entry = &mut self.peers[number];
         entry.updates += updates;
         entry.metrics.updates.increment(updates);
-        let id = entry.id;
+        let lost = std::mem::take(&mut entry.converter.lost);
+        if lost != Lost::default() {
+            self.drops.lost(&lost);
+        }
         if events.is_empty() {
             return false;
         }
         self.apply(events);
-        self.table.routes_of(id).is_some_and(|(v4, v6)| v4.saturating_add(v6) > self.config.routes_max)
+        let entry = &self.peers[number];
+        let routes = entry.converter.ids().filter_map(|id| self.table.routes_of(id));
+        routes.map(|(v4, v6)| u64::from(v4) + u64::from(v6)).sum::<u64>() > u64::from(entry.plan.template.routes_max)
+    }
+
+    /// RFC 7313 4: a refresh begins; one that has begun goes on.
+    pub(crate) fn refresh_begins(&mut self, number: usize, family: bgp::Family, events: &mut Vec<RouteEvent>) {
+        let entry = &mut self.peers[number];
+        if !entry.due.iter().any(|(_, due)| *due == Due::Sweep(family)) {
+            entry.due.push((Instant::now() + SWEEP_LIMIT, Due::Sweep(family)));
+            entry.converter.stale_family(family, events);
+        }
+    }
+
+    pub(crate) fn refresh_ends(&mut self, number: usize, family: bgp::Family, events: &mut Vec<RouteEvent>) {
+        let entry = &mut self.peers[number];
+        entry.due.retain(|(_, due)| *due != Due::Sweep(family));
+        entry.converter.sweep(family, events);
+    }
+
+    pub(crate) fn announced(&mut self, number: usize, count: usize) {
+        self.peers[number].announced = count;
     }
 
     pub(crate) fn faults(&self, faults: &[Fault]) {
@@ -361,6 +546,7 @@ impl Core {
             match fault.class {
                 Class::TreatAsWithdraw => self.drops.treated_as_withdraw.increment(1),
                 Class::AttributeDiscard => self.drops.attribute_discard.increment(1),
+                Class::FamilyDisable(_) => self.drops.family_disable.increment(1),
             }
         }
     }
@@ -375,19 +561,7 @@ impl Core {
 
     /// What arrived is seen from now on, here and by the feeds; what is stale for too long goes.
     pub(crate) fn publish(&mut self) {
-        let now = Instant::now();
-        let due = |entry: &&mut PeerEntry| entry.stale_until.is_some_and(|until| until <= now);
-        let mut gone = Vec::new();
-        for entry in self.peers.iter_mut().filter(due) {
-            entry.stale_until = None;
-            if entry.live.is_none() {
-                entry.set_state(State::Idle);
-            }
-            gone.push(RouteEvent::PeerDown(entry.id));
-        }
-        if !gone.is_empty() {
-            self.apply(gone);
-        }
+        self.expire();
         self.table.publish();
         if !self.pending.is_empty() {
             let batch = RouteBatch { generation: self.table.generation(), events: std::mem::take(&mut self.pending) };
@@ -403,15 +577,37 @@ impl Core {
         self.publish_status();
     }
 
-    fn publish_status(&self) {
+    fn publish_status(&mut self) {
         let view = self.board.reader.view();
-        let routes: HashMap<PeerId, (u32, u32, bool)> =
-            view.peers().map(|routes| (routes.peer.id, (routes.v4, routes.v6, routes.stale))).collect();
+        let routes: HashMap<PeerId, PeerRoutes<'_>> = view.peers().map(|routes| (routes.peer.id, routes)).collect();
+        // Each is asked: asking takes the mark away.
+        let changed = self.peers.iter_mut().filter_map(|entry| entry.converter.take_rules_changed().then_some(()));
+        let rules_changed = changed.count() > 0;
+        if rules_changed {
+            let rules = self.peers.iter().flat_map(|entry| entry.converter.rules().status(&entry.plan.name));
+            self.board.rules.store(Arc::new(rules.collect()));
+        }
         let status = |entry: &PeerEntry| {
-            let (v4, v6, stale) = routes.get(&entry.id).copied().unwrap_or_default();
-            entry.metrics.routes_v4.set(f64::from(v4));
-            entry.metrics.routes_v6.set(f64::from(v6));
-            let prefixes = [(Family::V4Unicast, v4), (Family::V6Unicast, v6)];
+            let mut prefixes: HashMap<String, u32> = HashMap::new();
+            let mut stale = false;
+            let add = |prefixes: &mut HashMap<String, u32>, family: &str, count: u32| {
+                *prefixes.entry(family.to_owned()).or_default() += count;
+            };
+            add(&mut prefixes, "ipv4-unicast", 0);
+            add(&mut prefixes, "ipv6-unicast", 0);
+            for table in entry.converter.ids().filter_map(|id| routes.get(&id)) {
+                let names = match (table.peer.labelled, table.peer.vrf.is_empty()) {
+                    (true, _) => ("ipv4-labelled", "ipv6-labelled"),
+                    (false, true) => (Family::V4Unicast.text(), Family::V6Unicast.text()),
+                    (false, false) => ("ipv4-vpn", "ipv6-vpn"),
+                };
+                add(&mut prefixes, names.0, table.v4);
+                add(&mut prefixes, names.1, table.v6);
+                stale |= table.stale;
+            }
+            let count = |family: &str| prefixes.get(family).copied().unwrap_or(0);
+            entry.metrics.routes_v4.set(f64::from(count("ipv4-unicast")));
+            entry.metrics.routes_v6.set(f64::from(count("ipv6-unicast")));
             PeerStatus {
                 name: entry.plan.name.clone(),
                 address: entry.plan.address.to_string(),
@@ -419,10 +615,12 @@ impl Core {
                 state: entry.state.text().to_owned(),
                 since: entry.since,
                 router_id: entry.bgp_id.map_or_else(String::new, |id| std::net::Ipv4Addr::from(id).to_string()),
-                reflector: entry.plan.reflector,
-                prefixes: prefixes.map(|(family, count)| (family.text().to_owned(), count)).into(),
+                reflector: entry.plan.template.reflector,
+                prefixes,
                 updates: entry.updates,
                 stale,
+                rules: entry.converter.rules().len(),
+                announced: entry.announced,
                 last_error: entry.last_error.clone(),
             }
         };
@@ -437,18 +635,19 @@ impl Core {
     }
 }
 
-const FAMILIES: [(Family, bgp::Family); 2] =
-    [(Family::V4Unicast, bgp::Family::V4_UNICAST), (Family::V6Unicast, bgp::Family::V6_UNICAST)];
-
 /// RFC 4271 4.5.
 pub(crate) mod bgp_code {
     pub(crate) const HOLD_TIMER: u8 = 4;
     pub(crate) const STATE_MACHINE: u8 = 5;
     pub(crate) const CEASE: u8 = 6;
+    /// RFC 4486 3.
+    pub(crate) const REJECTED: u8 = 5;
+    /// RFC 8538 3.
+    pub(crate) const HARD_RESET: u8 = 9;
 }
 
 fn live_as(entry: &PeerEntry) -> u32 {
-    entry.live.as_ref().map_or(entry.plan.remote_as, |live| live.remote.remote_as)
+    entry.live.as_ref().map_or(entry.plan.template.remote_as, |live| live.remote.remote_as)
 }
 
 fn now_ms() -> i64 {
@@ -456,7 +655,7 @@ fn now_ms() -> i64 {
 }
 
 impl PeerEntry {
-    fn new(number: usize, plan: PeerPlan) -> Self {
+    fn new(number: usize, plan: PeerPlan, imports: Arc<Imports>, rules_max: usize) -> Self {
         let metrics = PeerMetrics::new(&plan.name);
         metrics.established.set(0.0);
         Self {
@@ -466,11 +665,25 @@ impl PeerEntry {
             since: now_ms(),
             live: None,
             bgp_id: None,
-            stale_until: None,
+            due: Vec::new(),
+            failures: 0,
+            idle_until: None,
+            established_at: None,
+            converter: Converter::new(number as PeerId, imports, Vec::new(), rules_max),
             updates: 0,
+            announced: 0,
             last_error: None,
             metrics,
         }
+    }
+
+    /// It did not come back.
+    fn give_up(&mut self, events: &mut Vec<RouteEvent>) {
+        self.due.clear();
+        if self.live.is_none() {
+            self.set_state(State::Idle);
+        }
+        self.converter.peer_down(events);
     }
 
     fn set_state(&mut self, state: State) {

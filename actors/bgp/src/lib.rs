@@ -1,9 +1,10 @@
 //! BGP speaker: what each router would do with a packet, from the router itself.
 //!
 //! Listens, keeps sessions (RFC 4271), reads what peers announce into one
-//! [`RouteTable`](benocs_model::route::RouteTable), and never announces anything.
+//! [`RouteTable`](benocs_model::route::RouteTable), and announces nothing but what `[[bgp.announce]]` names.
 
 mod actor;
+mod announce;
 mod config;
 mod convert;
 mod core;
@@ -12,12 +13,16 @@ mod feed;
 mod lookup;
 mod metrics;
 mod replica;
+mod rules;
 mod session;
+mod vrf;
 
 pub use actor::{Speaker, SpeakerMessage};
-pub use config::{Config, PeerConfig, RangeConfig};
-pub use convert::events;
+pub use config::{AnnounceConfig, Config, PeerConfig, RangeConfig, VrfConfig};
+pub use convert::{Converter, Lost, events};
 pub use core::{Board, PeerStatus};
 pub use error::{ConfigError, LookupError};
-pub use lookup::{RibAnswer, RibRoute, rib_lookup};
+pub use lookup::{RibAnswer, RibRoute, rib_lookup, rib_lookup_in};
 pub use replica::RouteReplica;
+pub use rules::{RuleStatus, Rules};
+pub use vrf::Imports;

@@ -4,6 +4,8 @@ use benocs_model::route::Family;
 use benocs_runtime::metric;
 use metrics::{Counter, Gauge, counter, gauge};
 
+use crate::convert::Lost;
+
 pub(crate) struct PeerMetrics {
     pub(crate) routes_v4: Gauge,
     pub(crate) routes_v6: Gauge,
@@ -31,20 +33,45 @@ pub(crate) struct Drops {
     pub(crate) treated_as_withdraw: Counter,
     /// Attributes left out for an error in them (RFC 7606).
     pub(crate) attribute_discard: Counter,
+    /// Families that are not taken any more in a session, for an error in them (RFC 4760 7).
+    pub(crate) family_disable: Counter,
     /// Messages that ended a session.
     pub(crate) session_reset: Counter,
+    /// VPN routes that no VRF takes.
+    pub(crate) not_imported: Counter,
+    /// Routes that leaked (RFC 9234).
+    pub(crate) leaked: Counter,
+    /// Routes of a family that was not agreed on, or that is disabled.
+    pub(crate) not_agreed: Counter,
+    /// FlowSpec rules, and distinguishers, beyond what is kept of a peer.
+    pub(crate) no_room: Counter,
+    /// Connections of peers that are to wait after an error.
+    pub(crate) idle_hold: Counter,
     /// Batches that a receiver of the table had no room for; it gets a snapshot.
     pub(crate) feed_behind: Counter,
 }
 
 impl Drops {
+    pub(crate) fn lost(&self, lost: &Lost) {
+        self.not_imported.increment(lost.not_imported);
+        self.leaked.increment(lost.leaked);
+        self.not_agreed.increment(lost.not_agreed);
+        self.no_room.increment(lost.rules + lost.distinguishers);
+    }
+
     pub(crate) fn new() -> Self {
         let drop = |cause: &'static str| counter!(metric::DROPPED, "actor" => "bgp", "cause" => cause);
         Self {
             stranger: drop("unknown-peer"),
             treated_as_withdraw: drop("treat-as-withdraw"),
             attribute_discard: drop("attribute-discard"),
+            family_disable: drop("family-disable"),
             session_reset: drop("session-reset"),
+            not_imported: drop("vrf-not-imported"),
+            leaked: drop("route-leak"),
+            not_agreed: drop("family-not-agreed"),
+            no_room: drop("no-room"),
+            idle_hold: drop("idle-hold"),
             feed_behind: drop("feed-behind"),
         }
     }

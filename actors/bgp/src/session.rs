@@ -2,7 +2,7 @@
 //!
 //!   OpenSent --OPEN--> OpenConfirm --KEEPALIVE--> Established --UPDATE...--> end
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::convert;
+use crate::announce;
+use crate::config::Template;
 use crate::core::{Core, Refusal, bgp_code};
 
 /// RFC 4271 8.2.2: while waiting for the OPEN.
@@ -23,6 +24,8 @@ const OPEN_HOLD: Duration = Duration::from_secs(240);
 /// Octets read before others get their turn; holds the largest message.
 const BUFFER_OCTETS: usize = 128 << 10;
 const AS_TRANS: u16 = bgp::AS_TRANS;
+/// Labels of a route that are read (RFC 8277 2.1).
+const LABELS: u8 = 8;
 
 /// What others may ask of a session.
 #[derive(Debug)]
@@ -34,13 +37,15 @@ pub(crate) enum Order {
 /// A session's handle.
 pub(crate) struct Control {
     stream: TcpStream,
+    /// RFC 8538: the peer tells a hard reset from others.
+    hard_resets: Cell<bool>,
     orders: RefCell<Vec<Order>>,
     wake: Notify,
 }
 
 impl Control {
     pub(crate) fn new(stream: TcpStream) -> Rc<Self> {
-        Rc::new(Self { stream, orders: RefCell::default(), wake: Notify::new() })
+        Rc::new(Self { stream, hard_resets: Cell::new(false), orders: RefCell::default(), wake: Notify::new() })
     }
 
     pub(crate) fn order(&self, order: Order) {
@@ -51,7 +56,7 @@ impl Control {
     /// The last word of an actor that ends, without waiting.
     pub(crate) fn farewell(&self, text: &str) {
         let mut out = Vec::new();
-        bgp::encode_notification(&mut out, bgp_code::CEASE, 2, &shutdown_message(text));
+        encode_cease(&mut out, 2, &shutdown_message(text), self.hard_resets.get());
         let _ = self.stream.try_write(&out);
         self.hang_up();
     }
@@ -68,6 +73,23 @@ impl Control {
     }
 }
 
+/// RFC 8538 3.1: an end that the peer is not to bridge is a hard reset, with the other one in it.
+fn encode_cease(out: &mut Vec<u8>, subcode: u8, data: &[u8], hard_resets: bool) {
+    if hard_resets {
+        let data = [&[bgp_code::CEASE, subcode], data].concat();
+        bgp::encode_notification(out, bgp_code::CEASE, bgp_code::HARD_RESET, &data);
+    } else {
+        bgp::encode_notification(out, bgp_code::CEASE, subcode, data);
+    }
+}
+
+/// RFC 4271 8.1.1, RFC 4486 3: the peer is to wait.
+pub(crate) fn reject(stream: &TcpStream) {
+    let mut out = Vec::new();
+    bgp::encode_notification(&mut out, bgp_code::CEASE, bgp_code::REJECTED, &[]);
+    let _ = stream.try_write(&out);
+}
+
 /// What the peer's OPEN said.
 #[derive(Clone, Debug)]
 pub(crate) struct Remote {
@@ -77,37 +99,86 @@ pub(crate) struct Remote {
     four_octet_as: bool,
     extended_messages: bool,
     route_refresh: bool,
+    enhanced_refresh: bool,
     add_path: Vec<Family>,
+    multiple_labels: Vec<Family>,
     families: Vec<Family>,
+    /// RFC 8950: IPv4 routes to it may have IPv6 next hops.
+    v6_next_hops: bool,
+    /// RFC 9234 4.1.
+    pub(crate) role: Option<u8>,
+    /// RFC 4724 2: it waits for End-of-RIB.
+    graceful: bool,
+    /// RFC 8538: a NOTIFICATION does not end its routes.
+    notification: bool,
     /// RFC 4724: how long its routes are to be kept when it goes.
     pub(crate) restart_time_s: Option<u16>,
     pub(crate) restart_families: Vec<Family>,
+    /// RFC 9494: and how long after that, by family.
+    pub(crate) long_lived: Vec<(Family, Duration)>,
     /// Families whose forwarding it kept in the restart that it comes from.
     pub(crate) kept_families: Vec<Family>,
 }
 
 impl Remote {
-    fn new(open: &Open<'_>) -> Self {
+    fn new(open: &Open<'_>) -> Result<Self, BgpError> {
         let restart = open.graceful_restart();
         let families = |kept: bool| {
             let all = restart.into_iter().flat_map(|restart| &restart.families);
             all.filter(|(_, keeps)| !kept || *keeps).map(|(family, _)| *family).collect::<Vec<_>>()
         };
         let restart_families = families(false);
-        Self {
+        // RFC 9494 4.2: nothing without the other capability.
+        let long = || open.long_lived_graceful_restart().filter(|_| restart.is_some());
+        let long_lived: Vec<(Family, Duration)> = long()
+            .filter(|(.., seconds)| *seconds > 0)
+            .map(|(family, _, seconds)| (family, Duration::from_secs(u64::from(seconds))))
+            .collect();
+        let mut kept_families = families(true);
+        kept_families.extend(long().filter(|(_, flags, _)| flags & 0x80 != 0).map(|(family, ..)| family));
+        let bridges = |restart: &&GracefulRestart| !restart.families.is_empty() && restart.time_s > 0;
+        let bridges = |restart: &&GracefulRestart| bridges(restart) || !long_lived.is_empty();
+        let restart_time_s = restart.filter(bridges).map(|restart| restart.time_s);
+        let v6_next_hops = |capability: &Capability<'_>| match capability {
+            Capability::ExtendedNextHop(list) => list.contains(&(Family::V4_UNICAST, 2)),
+            _ => false,
+        };
+        Ok(Self {
             remote_as: open.remote_as(),
             bgp_id: open.bgp_id,
             hold_time_s: open.hold_time_s,
             four_octet_as: open.has_four_octet_as(),
             extended_messages: open.has_extended_messages(),
             route_refresh: open.has_route_refresh(),
+            enhanced_refresh: open.has_enhanced_refresh(),
             add_path: open.add_path_sends(),
+            multiple_labels: open.multiple_labels(),
             families: open.families(),
-            restart_time_s: restart
-                .filter(|restart| !restart.families.is_empty() && restart.time_s > 0)
-                .map(|restart| restart.time_s),
+            v6_next_hops: open.capabilities.iter().any(v6_next_hops),
+            role: open.role()?,
+            graceful: restart.is_some(),
+            notification: restart.is_some_and(|restart| restart.notification),
+            restart_time_s,
             restart_families,
-            kept_families: families(true),
+            long_lived,
+            kept_families,
+        })
+    }
+
+    /// Families of both sides (RFC 4760 8).
+    pub(crate) fn agreed_families(&self, own: &[Family]) -> Vec<Family> {
+        own.iter().copied().filter(|family| self.families.contains(family)).collect()
+    }
+
+    /// How its messages are read.
+    fn agreed(&self, own: &[Family], external: bool) -> Agreed {
+        let both = |list: &[Family]| list.iter().copied().filter(|family| own.contains(family)).collect();
+        Agreed {
+            four_octet_as: self.four_octet_as,
+            add_path: both(&self.add_path),
+            extended_messages: self.extended_messages,
+            external,
+            multiple_labels: both(&self.multiple_labels),
         }
     }
 }
@@ -118,16 +189,16 @@ enum End {
     Wrong(BgpError),
     Refused(Refusal),
     HoldTimer,
-    /// A message that has no place in the state.
-    OutOfState(u8),
+    /// A message that has no place in the state: the state's number (RFC 6608 3), the message's type.
+    OutOfState(u8, u8),
     Ordered {
         code: u8,
         subcode: u8,
         data: Vec<u8>,
     },
     TooManyRoutes,
-    /// The peer's own words.
-    Told(String),
+    /// The peer's own words; whether its routes are to go at once (RFC 8538 3).
+    Told(String, bool),
     Lost(String),
 }
 
@@ -137,25 +208,53 @@ impl End {
             End::Wrong(error) => error.to_string(),
             End::Refused(refusal) => refusal.text.clone(),
             End::HoldTimer => "hold timer expired".to_owned(),
-            End::OutOfState(kind) => format!("message of type {kind} out of place"),
+            End::OutOfState(_, kind) => format!("message of type {kind} out of place"),
             End::Ordered { code, subcode, .. } => format!("closed from here ({code}/{subcode})"),
-            End::TooManyRoutes => "peer announced more than bgp.routes_max".to_owned(),
-            End::Told(text) => format!("peer said: {text}"),
+            End::TooManyRoutes => "peer announced more than routes_max".to_owned(),
+            End::Told(text, _) => format!("peer said: {text}"),
             End::Lost(text) => text.clone(),
         }
     }
 
-    fn notification(&self) -> Option<(u8, u8, &[u8])> {
+    fn encode(&self, out: &mut Vec<u8>, hard_resets: bool) {
         match self {
-            End::Wrong(error) => Some((error.code, error.subcode, &error.data)),
-            End::Refused(refusal) => Some((refusal.code, refusal.subcode, &[])),
-            End::HoldTimer => Some((bgp_code::HOLD_TIMER, 0, &[])),
-            End::OutOfState(_) => Some((bgp_code::STATE_MACHINE, 0, &[])),
-            End::Ordered { code, subcode, data } => Some((*code, *subcode, data)),
-            End::TooManyRoutes => Some((bgp_code::CEASE, 1, &[])),
-            End::Told(_) | End::Lost(_) => None,
+            End::Wrong(error) => bgp::encode_notification(out, error.code, error.subcode, &error.data),
+            End::Refused(refusal) => bgp::encode_notification(out, refusal.code, refusal.subcode, &[]),
+            End::HoldTimer => bgp::encode_notification(out, bgp_code::HOLD_TIMER, 0, &[]),
+            End::OutOfState(state, kind) => bgp::encode_notification(out, bgp_code::STATE_MACHINE, *state, &[*kind]),
+            End::Ordered { code, subcode, data } => bgp::encode_notification(out, *code, *subcode, data),
+            End::TooManyRoutes => encode_cease(out, 1, &[], hard_resets),
+            End::Told(..) | End::Lost(_) => {}
         }
     }
+
+    /// RFC 4724 4.2: a connection that just broke is a restart; RFC 8538 3: where both say so, a NOTIFICATION
+    /// of either side too.
+    fn is_graceful(&self, both_bridge: bool) -> bool {
+        match self {
+            End::Lost(_) => true,
+            End::Wrong(_) | End::HoldTimer | End::OutOfState(..) => both_bridge,
+            End::Told(_, at_once) => both_bridge && !at_once,
+            End::Refused(_) | End::Ordered { .. } | End::TooManyRoutes => false,
+        }
+    }
+
+    /// The next session is to wait.
+    fn is_fault(&self) -> bool {
+        match self {
+            End::Wrong(_) | End::OutOfState(..) | End::TooManyRoutes => true,
+            // A collision is nobody's error.
+            End::Refused(refusal) => refusal.code != bgp_code::CEASE,
+            _ => false,
+        }
+    }
+}
+
+/// States by the numbers that RFC 6608 3 gives their errors.
+mod state {
+    pub(super) const OPEN_SENT: u8 = 1;
+    pub(super) const OPEN_CONFIRM: u8 = 2;
+    pub(super) const ESTABLISHED: u8 = 3;
 }
 
 pub(crate) struct Session {
@@ -165,6 +264,10 @@ pub(crate) struct Session {
     peer: Option<usize>,
     initiated: bool,
     agreed: Agreed,
+    /// Families of the session.
+    families: Vec<Family>,
+    /// What the peer asked to be told again.
+    requests: Vec<Family>,
     buffer: Box<[u8]>,
     /// Unparsed octets are `start..end`.
     start: usize,
@@ -183,40 +286,48 @@ pub(crate) async fn run(core: Rc<RefCell<Core>>, stream: TcpStream, candidates: 
         peer: None,
         initiated,
         agreed: Agreed::default(),
+        families: Vec::new(),
+        requests: Vec::new(),
         buffer: vec![0; BUFFER_OCTETS].into_boxed_slice(),
         start: 0,
         end: 0,
     };
     let Err(end) = session.talk(&candidates).await;
-    if let Some((code, subcode, data)) = end.notification() {
-        let mut out = Vec::new();
-        bgp::encode_notification(&mut out, code, subcode, data);
+    let mut out = Vec::new();
+    end.encode(&mut out, control.hard_resets.get());
+    if !out.is_empty() {
         let _ = timeout(Duration::from_secs(2), session.send(&out)).await;
     }
     control.hang_up();
     if matches!(end, End::Wrong(_)) {
         core.borrow().drops.session_reset.increment(1);
     }
-    // RFC 4724 4.2: only a connection that just broke is a restart.
-    let graceful = matches!(end, End::Lost(_));
     let text = end.text();
     if session.peer.is_none() {
         tracing::info!(peers = candidates.len(), reason = %text, "bgp connection ended before its open");
+        if end.is_fault() {
+            core.borrow_mut().refused(&candidates);
+        }
     }
-    core.borrow_mut().closed(number, session.peer, &text, graceful);
+    let graceful = end.is_graceful(control.hard_resets.get());
+    core.borrow_mut().closed(number, session.peer, &text, graceful, end.is_fault());
 }
 
 impl Session {
     async fn talk(&mut self, candidates: &[usize]) -> Result<std::convert::Infallible, End> {
-        let open = self.own_open();
+        let template = {
+            let core = self.core.borrow();
+            core.peers[candidates[0]].plan.template.clone()
+        };
+        let open = self.own_open(&template);
         self.send(&open).await?;
 
         // OpenSent.
         let deadline = Instant::now() + OPEN_HOLD;
         let remote = loop {
             if let Some(remote) = self.step(|message| match message {
-                Message::Open(open) => Ok(Remote::new(&open)),
-                other => Err(unexpected(&other)),
+                Message::Open(open) => Remote::new(&open).map_err(End::Wrong),
+                other => Err(unexpected(&other, state::OPEN_SENT)),
             })? {
                 break remote;
             }
@@ -225,16 +336,10 @@ impl Session {
         let admitted = self.core.borrow_mut().admit(candidates, self.number, &self.control, self.initiated, &remote);
         let peer = admitted.map_err(End::Refused)?;
         self.peer = Some(peer);
-        let own_hold_s = {
-            let core = self.core.borrow();
-            self.agreed = Agreed {
-                four_octet_as: remote.four_octet_as,
-                add_path: remote.add_path.clone(),
-                extended_messages: remote.extended_messages,
-                external: remote.remote_as != core.config.local_as,
-            };
-            core.config.hold_time_s
-        };
+        let external = !self.core.borrow().config.is_inside(remote.remote_as);
+        self.agreed = remote.agreed(&template.families, external);
+        self.families = remote.agreed_families(&template.families);
+        let own_hold_s = template.hold_time_s;
         let hold = Duration::from_secs(u64::from(own_hold_s.min(remote.hold_time_s)));
         self.keepalive().await?;
 
@@ -243,7 +348,7 @@ impl Session {
         loop {
             let confirmed = self.step(|message| match message {
                 Message::Keepalive => Ok(()),
-                other => Err(unexpected(&other)),
+                other => Err(unexpected(&other, state::OPEN_CONFIRM)),
             })?;
             if confirmed.is_some() {
                 break;
@@ -251,7 +356,9 @@ impl Session {
             self.fill(deadline).await?;
         }
 
+        self.control.hard_resets.set(remote.notification);
         self.core.borrow_mut().established(peer, self.number);
+        self.tell(peer, &remote, None).await?;
         self.established(peer, hold, &remote).await
     }
 
@@ -271,10 +378,13 @@ impl Session {
             if self.consume(peer)? {
                 heard = Instant::now();
             }
+            for family in std::mem::take(&mut self.requests) {
+                self.tell(peer, remote, Some(family)).await?;
+            }
             for order in control.orders.take() {
                 match order {
                     Order::Close { code, subcode, data } => return Err(End::Ordered { code, subcode, data }),
-                    Order::Refresh if remote.route_refresh => self.refresh(remote).await?,
+                    Order::Refresh if remote.route_refresh => self.refresh().await?,
                     Order::Refresh => {}
                 }
             }
@@ -306,27 +416,35 @@ impl Session {
     /// Takes all whole messages out of the buffer; true where there was one.
     fn consume(&mut self, peer: usize) -> Result<bool, End> {
         let core = self.core.clone();
-        let (id, own_id) = {
-            let core = core.borrow();
-            (core.peers[peer].id, core.plan.router_id)
-        };
+        let own_id = core.borrow().plan.router_id;
         let mut events = Vec::new();
+        let mut requests = std::mem::take(&mut self.requests);
         let mut updates = 0;
         let mut heard = false;
+        let families = self.families.clone();
         let outcome = loop {
             let step = self.step(|message| {
                 match message {
                     Message::Update(update) => {
                         updates += 1;
+                        let mut core = core.borrow_mut();
                         if !update.faults.is_empty() {
                             let first = update.faults[0].error;
                             tracing::debug!(peer, error = %first, "bgp update with errors");
-                            core.borrow().faults(&update.faults);
+                            core.faults(&update.faults);
                         }
-                        convert::events(id, own_id, &update, &mut events);
+                        core.peers[peer].converter.update(own_id, &update, &mut events);
                     }
-                    Message::Keepalive | Message::RouteRefresh(_) => {}
-                    other => return Err(unexpected(&other)),
+                    Message::Keepalive => {}
+                    // RFC 7313 4; of a family that was not agreed it says nothing.
+                    Message::RouteRefresh(refresh) if families.contains(&refresh.family) => match refresh.subtype {
+                        0 if !requests.contains(&refresh.family) => requests.push(refresh.family),
+                        1 => core.borrow_mut().refresh_begins(peer, refresh.family, &mut events),
+                        2 => core.borrow_mut().refresh_ends(peer, refresh.family, &mut events),
+                        _ => {}
+                    },
+                    Message::RouteRefresh(_) => {}
+                    other => return Err(unexpected(&other, state::ESTABLISHED)),
                 }
                 Ok(())
             });
@@ -336,6 +454,7 @@ impl Session {
                 Err(end) => break Err(end),
             }
         };
+        self.requests = requests;
         // What came before an error counts.
         if core.borrow_mut().routes(peer, updates, events) {
             return Err(End::TooManyRoutes);
@@ -413,40 +532,78 @@ impl Session {
         self.send(&out).await
     }
 
-    async fn refresh(&self, remote: &Remote) -> Result<(), End> {
+    async fn refresh(&self) -> Result<(), End> {
         let mut out = Vec::new();
-        for family in [Family::V4_UNICAST, Family::V6_UNICAST] {
-            if remote.families.contains(&family) {
-                bgp::encode_route_refresh(&mut out, family);
+        self.families.iter().for_each(|family| bgp::encode_route_refresh(&mut out, *family, 0));
+        self.send(&out).await
+    }
+
+    /// Says what is to be announced, of one family or at the beginning of all, and that this is all.
+    async fn tell(&self, peer: usize, remote: &Remote, again: Option<Family>) -> Result<(), End> {
+        let mut out = Vec::new();
+        let mut count = 0;
+        {
+            let core = self.core.borrow();
+            let name = &core.peers[peer].plan.name;
+            let local_as = core.config.local_as_for(remote.remote_as);
+            // Path identifiers are not sent from here.
+            let agreed = Agreed { add_path: Vec::new(), ..self.agreed.clone() };
+            for family in self.families.iter().filter(|family| again.is_none_or(|again| again == **family)) {
+                let marks = again.is_some() && remote.enhanced_refresh;
+                if marks {
+                    bgp::encode_route_refresh(&mut out, *family, 1);
+                }
+                let announces = &core.plan.announces;
+                count += announce::encode(&mut out, announces, name, *family, local_as, remote.v6_next_hops, &agreed);
+                if marks {
+                    bgp::encode_route_refresh(&mut out, *family, 2);
+                } else if remote.graceful {
+                    bgp::encode_end_of_rib(&mut out, *family);
+                }
             }
+        }
+        if again.is_none() {
+            self.core.borrow_mut().announced(peer, count);
         }
         self.send(&out).await
     }
 
-    fn own_open(&self) -> Vec<u8> {
+    fn own_open(&self, template: &Template) -> Vec<u8> {
         let core = self.core.borrow();
-        let local_as = core.config.local_as;
-        let both = [Family::V4_UNICAST, Family::V6_UNICAST];
-        let receive = |family| bgp::AddPath { family, receive: true, send: false };
-        let mut capabilities: Vec<Capability<'_>> = both.into_iter().map(Capability::MultiProtocol).collect();
+        let local_as = core.config.local_as_for(template.remote_as);
+        let families = &template.families;
+        let receive = |family: &Family| bgp::AddPath { family: *family, receive: true, send: false };
+        let mut capabilities: Vec<Capability<'_>> = families.iter().copied().map(Capability::MultiProtocol).collect();
+        let of =
+            |safis: &[u8]| families.iter().copied().filter(|family| safis.contains(&family.safi)).collect::<Vec<_>>();
+        let v4 = of(&[1, 4, 128]).into_iter().filter(|family| family.afi == 1);
         capabilities.extend([
             Capability::RouteRefresh,
-            Capability::ExtendedNextHop(vec![(Family::V4_UNICAST, 2)]),
+            Capability::ExtendedNextHop(v4.map(|family| (family, 2)).collect()),
             Capability::ExtendedMessage,
-            // Helps others to restart; keeps no forwarding of its own (RFC 4724 3).
+            // Helps others to restart; keeps no forwarding of its own (RFC 4724 3, RFC 9494 4.1).
             Capability::GracefulRestart(GracefulRestart {
                 restarted: false,
-                notification: false,
+                notification: true,
                 time_s: 0,
                 families: Vec::new(),
             }),
             Capability::FourOctetAs(local_as),
-            Capability::AddPath(both.into_iter().map(receive).collect()),
+            Capability::AddPath(families.iter().map(receive).collect()),
+            Capability::EnhancedRouteRefresh,
+            Capability::LongLivedGracefulRestart(Vec::new()),
         ]);
+        let stacks = of(&[4, 128]);
+        if !stacks.is_empty() {
+            capabilities.push(Capability::MultipleLabels(stacks.into_iter().map(|family| (family, LABELS)).collect()));
+        }
+        if let Some(role) = template.role.filter(|_| !core.config.is_inside(template.remote_as)) {
+            capabilities.push(Capability::Role(role));
+        }
         let open = Open {
             version: bgp::VERSION,
             as_two_octets: u16::try_from(local_as).unwrap_or(AS_TRANS),
-            hold_time_s: core.config.hold_time_s,
+            hold_time_s: template.hold_time_s,
             bgp_id: core.plan.router_id,
             capabilities,
         };
@@ -460,12 +617,16 @@ fn lost(error: &io::Error) -> End {
     End::Lost(format!("connection lost: {error}"))
 }
 
-fn unexpected(message: &Message<'_>) -> End {
-    match message {
-        Message::Notification(notification) => End::Told(Notification::to_string(notification)),
-        Message::Open(_) => End::OutOfState(kind::OPEN),
-        Message::Update(_) => End::OutOfState(kind::UPDATE),
-        Message::Keepalive => End::OutOfState(kind::KEEPALIVE),
-        Message::RouteRefresh(_) => End::OutOfState(kind::ROUTE_REFRESH),
-    }
+fn unexpected(message: &Message<'_>, state: u8) -> End {
+    let kind = match message {
+        Message::Notification(notification) => {
+            let at_once = notification.code == bgp_code::CEASE && notification.subcode == bgp_code::HARD_RESET;
+            return End::Told(Notification::to_string(notification), at_once);
+        }
+        Message::Open(_) => kind::OPEN,
+        Message::Update(_) => kind::UPDATE,
+        Message::Keepalive => kind::KEEPALIVE,
+        Message::RouteRefresh(_) => kind::ROUTE_REFRESH,
+    };
+    End::OutOfState(state, kind)
 }

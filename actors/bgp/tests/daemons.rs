@@ -467,7 +467,7 @@ fn signed_active_ranged_and_several_paths() {
         let mut active = peer("active", "127.0.0.33", LOCAL_AS);
         (active.passive, active.port, active.local_address) = (false, 17_933, "127.0.0.1".into());
         let six = peer("six", "::1", 65_020);
-        let range = RangeConfig { prefix: "127.0.0.48/28".into(), remote_as: LOCAL_AS };
+        let range = RangeConfig { prefix: "127.0.0.48/28".into(), remote_as: LOCAL_AS, ..RangeConfig::default() };
         let config = Config { peer: vec![signed, active, six], range: vec![range], ..Config::default() };
         let lab = Lab::start(config, Vec::new()).await;
 
