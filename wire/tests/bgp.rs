@@ -10,6 +10,8 @@ use benocs_wire::bgp::{
     SegmentKind, Update, kind,
 };
 
+#[path = "bgp/link_state.rs"]
+mod link_state;
 mod streams;
 
 use streams::streams;

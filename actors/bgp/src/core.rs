@@ -547,6 +547,7 @@ impl Core {
                 Class::TreatAsWithdraw => self.drops.treated_as_withdraw.increment(1),
                 Class::AttributeDiscard => self.drops.attribute_discard.increment(1),
                 Class::FamilyDisable(_) => self.drops.family_disable.increment(1),
+                Class::NlriDiscard => self.drops.nlri_discard.increment(1),
             }
         }
     }

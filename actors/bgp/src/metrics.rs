@@ -35,6 +35,8 @@ pub(crate) struct Drops {
     pub(crate) attribute_discard: Counter,
     /// Families that are not taken any more in a session, for an error in them (RFC 4760 7).
     pub(crate) family_disable: Counter,
+    /// Objects of link state left out for an error in them (RFC 9552).
+    pub(crate) nlri_discard: Counter,
     /// Messages that ended a session.
     pub(crate) session_reset: Counter,
     /// VPN routes that no VRF takes.
@@ -66,6 +68,7 @@ impl Drops {
             treated_as_withdraw: drop("treat-as-withdraw"),
             attribute_discard: drop("attribute-discard"),
             family_disable: drop("family-disable"),
+            nlri_discard: drop("nlri-discard"),
             session_reset: drop("session-reset"),
             not_imported: drop("vrf-not-imported"),
             leaked: drop("route-leak"),

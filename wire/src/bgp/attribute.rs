@@ -3,6 +3,7 @@
 //! | flags u8: optional, transitive, partial, extended length | code u8 | length u8 or u16 | value |
 
 use super::error::{Class, Fault};
+use super::link_state::Information;
 use super::update::MpError;
 use super::{AS_TRANS, Agreed, BgpError, Cursor, MpReach, MpUnreach};
 use crate::error::{Why, WireError};
@@ -27,6 +28,7 @@ pub mod code {
     pub const TRAFFIC_ENGINEERING: u8 = 24;
     pub const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
     pub const AIGP: u8 = 26;
+    pub const LINK_STATE: u8 = 29;
     pub const LARGE_COMMUNITIES: u8 = 32;
     pub const ONLY_TO_CUSTOMER: u8 = 35;
     pub const PREFIX_SID: u8 = 40;
@@ -189,6 +191,8 @@ pub struct Attributes<'a> {
     pub only_to_customer: Option<u32>,
     /// Accumulated IGP metric (RFC 7311).
     pub aigp: Option<u64>,
+    /// RFC 9552 5.3.
+    pub link_state: Option<Information<'a>>,
 }
 
 /// What an attribute's check came to.
@@ -446,6 +450,8 @@ impl<'a> Attributes<'a> {
             code::LARGE_COMMUNITIES => {
                 self.large_communities = whole(value).ok_or_else(|| withdraw(length("LARGE_COMMUNITIES")))?;
             }
+            // RFC 9552 8.2.2.
+            code::LINK_STATE => self.link_state = Some(Information::parse(value, offset).map_err(discard)?),
             // RFC 9234 5.
             code::ONLY_TO_CUSTOMER => {
                 self.only_to_customer = Some(number(value).ok_or_else(|| withdraw(length("ONLY_TO_CUSTOMER")))?);
@@ -548,7 +554,8 @@ fn check_flags(flags: Flags, code: u8, value: &[u8], offset: usize) -> Result<()
         | code::MP_REACH_NLRI
         | code::MP_UNREACH_NLRI
         | code::TRAFFIC_ENGINEERING
-        | code::AIGP => Flags::OPTIONAL,
+        | code::AIGP
+        | code::LINK_STATE => Flags::OPTIONAL,
         code::AGGREGATOR
         | code::COMMUNITIES
         | code::EXTENDED_COMMUNITIES

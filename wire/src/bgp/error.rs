@@ -49,6 +49,8 @@ impl BgpError {
 pub enum Class {
     /// The attribute is as if it were not there.
     AttributeDiscard,
+    /// Some of the NLRI are as if they were not there (RFC 9552 8.2.2).
+    NlriDiscard,
     /// The routes of the message are withdrawn.
     TreatAsWithdraw,
     /// All routes of the family go, and further ones are not taken in this session (RFC 4760 7).

@@ -9,6 +9,7 @@ mod attribute;
 mod encode;
 mod error;
 mod flow_spec;
+pub mod link_state;
 mod nlri;
 mod notification;
 mod open;

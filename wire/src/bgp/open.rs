@@ -29,6 +29,13 @@ impl Family {
     pub const V6_FLOW_SPEC: Self = Self { afi: 2, safi: 133 };
     pub const V4_VPN_FLOW_SPEC: Self = Self { afi: 1, safi: 134 };
     pub const V6_VPN_FLOW_SPEC: Self = Self { afi: 2, safi: 134 };
+    /// RFC 9552.
+    pub const LINK_STATE: Self = Self { afi: 16_388, safi: 71 };
+    pub const LINK_STATE_VPN: Self = Self { afi: 16_388, safi: 72 };
+
+    pub fn is_link_state(self) -> bool {
+        matches!(self, Self::LINK_STATE | Self::LINK_STATE_VPN)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 use super::attribute::Attributes;
 use super::error::{Class, Fault};
+use super::link_state::{LinkStateNlri, LinkStateNlris};
 use super::nlri::{Form, form};
 use super::{Agreed, BgpError, Cursor, Family, HEADER_OCTETS, Nlri, code};
 use crate::error::{Why, WireError};
@@ -27,8 +28,10 @@ pub struct MpReach<'a> {
     pub family: Family,
     pub next_hop: NextHop<'a>,
     pub nlri: Nlri<'a>,
-    /// The family is not one that is read.
+    /// The family is not one of prefixes.
     pub skipped: Option<&'a [u8]>,
+    /// Why the first of its NLRI that are passed over is.
+    discarded: Option<WireError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,7 @@ pub struct MpUnreach<'a> {
     pub family: Family,
     pub withdrawn: Nlri<'a>,
     pub skipped: Option<&'a [u8]>,
+    discarded: Option<WireError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,7 @@ impl<'a> Update<'a> {
         let mut update = Self { withdrawn, attributes, nlri, mp_reach: mp.0, mp_unreach: mp.1, faults };
         update.check_reachable()?;
         update.check_mandatory(at);
+        update.tell_discarded();
         Ok(update)
     }
 
@@ -100,6 +105,13 @@ impl<'a> Update<'a> {
             let error = WireError { offset, reading, why: Why::Truncated { left: 0 } };
             self.faults.push(Fault { class: Class::TreatAsWithdraw, attribute, error });
         }
+    }
+
+    fn tell_discarded(&mut self) {
+        let reach = self.mp_reach.and_then(|reach| reach.discarded).map(|error| (14, error));
+        let unreach = self.mp_unreach.and_then(|unreach| unreach.discarded).map(|error| (15, error));
+        let fault = |(attribute, error)| Fault { class: Class::NlriDiscard, attribute, error };
+        self.faults.extend(reach.into_iter().chain(unreach).map(fault));
     }
 
     pub fn treat_as_withdraw(&self) -> bool {
@@ -145,6 +157,26 @@ impl<'a> Update<'a> {
         let multi = self.mp_reach.map(|reach| (reach.next_hop, reach.nlri));
         plain.into_iter().chain(multi).filter(move |(_, nlri)| !none && !nlri.is_empty())
     }
+
+    /// Objects of link state that go; of a message in error, all it names.
+    pub fn link_state_withdrawals(&self) -> impl Iterator<Item = LinkStateNlri<'a>> + use<'a> {
+        let gone = self.mp_unreach.map(|unreach| link_state(unreach.family, unreach.skipped));
+        let announced = self.mp_reach.filter(|_| self.treat_as_withdraw());
+        let announced = announced.map(|reach| link_state(reach.family, reach.skipped));
+        gone.into_iter().chain(announced).flatten()
+    }
+
+    /// Objects of link state that come, with what [`Attributes::link_state`] says of each; none of a message in error.
+    pub fn link_state_announcements(&self) -> impl Iterator<Item = LinkStateNlri<'a>> + use<'a> {
+        let reach = self.mp_reach.filter(|_| !self.treat_as_withdraw());
+        reach.map(|reach| link_state(reach.family, reach.skipped)).into_iter().flatten()
+    }
+}
+
+/// Of a family of link state, otherwise none.
+fn link_state(family: Family, octets: Option<&[u8]>) -> LinkStateNlris<'_> {
+    let octets = octets.filter(|_| family.is_link_state()).unwrap_or_default();
+    LinkStateNlris::trusted(octets, family)
 }
 
 /// An MP attribute that cannot be read, by its family. RFC 7606 3 j leaves the choice: a family that packets are
@@ -192,16 +224,26 @@ impl<'a> MpReach<'a> {
         cursor.u8("reserved octet").map_err(error)?;
         let Some((form, v6)) = form(family) else {
             let next_hop = NextHop::Other(next_hop.rest);
-            return Ok((Self { family, next_hop, nlri: Nlri::default(), skipped: Some(cursor.rest) }, None));
+            let discarded = parse_link_state(&cursor, family).map_err(error)?;
+            let (nlri, skipped) = (Nlri::default(), Some(cursor.rest));
+            return Ok((Self { family, next_hop, nlri, skipped, discarded }, None));
         };
         let next_hop = parse_next_hop(next_hop, form, v6).map_err(error)?;
         let (nlri, soft) = Nlri::parse(cursor.rest, cursor.offset, family, false, agreed).map_err(error)?;
-        Ok((Self { family, next_hop, nlri, skipped: None }, soft))
+        Ok((Self { family, next_hop, nlri, skipped: None, discarded: None }, soft))
     }
 
     fn is_empty(&self) -> bool {
         self.nlri.is_empty() && self.skipped.is_none_or(<[u8]>::is_empty)
     }
+}
+
+/// RFC 9552 8.2.2: an error where lengths do not add up; beside the result one that costs an object alone.
+fn parse_link_state(rest: &Cursor<'_>, family: Family) -> Result<Option<WireError>, WireError> {
+    if !family.is_link_state() {
+        return Ok(None);
+    }
+    LinkStateNlris::parse(rest.rest, rest.offset, family).map(|(_, discarded)| discarded)
 }
 
 /// RFC 2545 3, RFC 8950 3: IPv4 routes have next hops of either family. RFC 4364 4.3.2, RFC 4659 3.2.1: a VPN's
@@ -230,12 +272,13 @@ impl<'a> MpUnreach<'a> {
     pub(super) fn parse(value: &'a [u8], offset: usize, agreed: &Agreed) -> Result<Self, MpError> {
         let mut cursor = Cursor::new(value, offset);
         let family = head(&mut cursor)?;
-        if form(family).is_none() {
-            return Ok(Self { family, withdrawn: Nlri::default(), skipped: Some(cursor.rest) });
-        }
         let error = |error| MpError::of(family, error);
+        if form(family).is_none() {
+            let discarded = parse_link_state(&cursor, family).map_err(error)?;
+            return Ok(Self { family, withdrawn: Nlri::default(), skipped: Some(cursor.rest), discarded });
+        }
         // A rule that was not understood when it came is withdrawn by its octets.
         let (withdrawn, _) = Nlri::parse(cursor.rest, cursor.offset, family, true, agreed).map_err(error)?;
-        Ok(Self { family, withdrawn, skipped: None })
+        Ok(Self { family, withdrawn, skipped: None, discarded: None })
     }
 }
