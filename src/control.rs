@@ -19,6 +19,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::roles::Usage;
+
 /// A request that is longer is refused.
 const REQUEST_OCTETS_MAX: u64 = 1 << 20;
 /// How long an answer may take before the asker gives up.
@@ -40,8 +42,11 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 pub enum Response {
     Ok(Value),
-    /// `at` is the offset of the character in the filter.
     Error {
+        message: String,
+    },
+    /// The question cannot be asked so; `at` is the offset of the character in the filter.
+    Wrong {
         message: String,
         at: Option<usize>,
     },
@@ -121,7 +126,7 @@ async fn converse(stream: UnixStream, answers: Answers) -> anyhow::Result<()> {
             response = answer(request, &answers) => response,
             _ = hung_up(&mut reader) => return Ok(()),
         },
-        Err(error) => Response::Error { message: format!("not a request: {error}"), at: None },
+        Err(error) => Response::Error { message: format!("not a request: {error}") },
     };
     let mut octets = serde_json::to_vec(&response)?;
     octets.push(b'\n');
@@ -137,16 +142,15 @@ async fn hung_up(reader: &mut (impl tokio::io::AsyncRead + Unpin)) {
 async fn answer(request: Request, answers: &Answers) -> Response {
     let elsewhere = |what: &str, role: &str| Response::Error {
         message: format!("this process does not answer {what}: ask the one that runs {role}"),
-        at: None,
     };
-    let failed = |error: anyhow::Error| Response::Error { message: format!("{error:#}"), at: None };
+    let failed = |error: anyhow::Error| Response::Error { message: format!("{error:#}") };
     match request {
         Request::Query(question) => match &answers.ask {
             None => elsewhere("queries", "storage00"),
             Some(ask) => match ask.ask(*question).await {
                 Ok(answer) => serde_json::to_value(answer).map_or_else(|error| failed(error.into()), Response::Ok),
-                Err(AskError::Wrong { message, at }) => Response::Error { message, at },
-                Err(AskError::Failed(message)) => Response::Error { message, at: None },
+                Err(AskError::Wrong { message, at }) => Response::Wrong { message, at },
+                Err(AskError::Failed(message)) => Response::Error { message },
             },
         },
         Request::Sql(text) => match &answers.sql {
@@ -184,9 +188,18 @@ fn connect(data: &Path) -> anyhow::Result<std::os::unix::net::UnixStream> {
 fn response(line: &str) -> anyhow::Result<Value> {
     match serde_json::from_str(line).context("the process ended before it answered")? {
         Response::Ok(value) => Ok(value),
-        Response::Error { message, at: Some(at) } => bail!("{message} (at character {at} of the filter)"),
-        Response::Error { message, at: None } => bail!("{message}"),
+        Response::Wrong { message, at } => Err(wrong(&message, at)),
+        Response::Error { message } => bail!("{message}"),
     }
+}
+
+/// A question that cannot be asked so is wrong usage.
+pub fn wrong(message: &str, at: Option<usize>) -> anyhow::Error {
+    let text = match at {
+        Some(at) => format!("{message} (at character {at} of the filter)"),
+        None => message.to_owned(),
+    };
+    Usage(text).into()
 }
 
 /// Asks the process whose data directory this is.

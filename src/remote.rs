@@ -135,12 +135,12 @@ fn verdict(status: StatusCode, body: &[u8], authority: &str, request: &Request) 
         (StatusCode::UNAUTHORIZED, _) => {
             bail!("{authority} does not know the token: make one there with benocs token create")
         }
-        (_, Some(value)) if value["message"].is_string() => {
+        (status, Some(value)) if value["message"].is_string() => {
             let message = value["message"].as_str().unwrap_or_default();
-            match value["at"].as_u64() {
-                Some(at) => bail!("{message} (at character {at} of the filter)"),
-                None => bail!("{message}"),
+            if status != StatusCode::BAD_REQUEST {
+                bail!("{message}");
             }
+            Err(crate::control::wrong(message, value["at"].as_u64().map(|at| at as usize)))
         }
         _ => bail!("{authority} answers with status {status}: is it a benocs?"),
     }

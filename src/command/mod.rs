@@ -153,6 +153,9 @@ fn not_running(data: &Path) -> anyhow::Result<()> {
 
 fn passwd(data: &Path, arguments: &PasswdArgs) -> anyhow::Result<()> {
     not_running(data)?;
+    if !data.is_dir() {
+        bail!("{} is no directory: give the --data directory of the process", data.display());
+    }
     let state = State::open(&compose::state_path(data))?;
     let given = if arguments.stdin {
         let mut line = String::new();

@@ -88,7 +88,7 @@ fn said(summary: Summary, retention_ms: Option<i64>, now_ms: i64) -> Response {
 }
 
 fn failed(error: &anyhow::Error) -> Response {
-    Response::Error { message: format!("{error:#}"), at: None }
+    Response::Error { message: format!("{error:#}") }
 }
 
 async fn answer(writer: &mut (impl AsyncWrite + Unpin), response: &Response) -> anyhow::Result<()> {

@@ -43,6 +43,15 @@ fn a_question_without_a_process_says_so_in_one_line() {
 }
 
 #[test]
+fn a_password_is_set_where_a_process_has_run_and_nowhere_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("typo");
+    let (status, _, error) = run(&["passwd", "--data", &data.to_string_lossy()]);
+    assert_eq!((status, error.lines().count()), (1, 1), "{error}");
+    assert!(error.contains("typo") && !data.exists(), "{error}");
+}
+
+#[test]
 fn printed_defaults_are_a_configuration() {
     let (status, defaults, _) = run(&["config", "--defaults"]);
     assert_eq!(status, 0);

@@ -92,7 +92,12 @@ fn another_machine_gets_the_same_answers_with_a_token_and_none_without() {
     refused(ask(&lookup, &viewer, &["--ca-file", &certificate]), "analyst");
     refused(ask(&query, &viewer, &[]), "--ca-file");
     let wrong = ["query", "--by", "nonsense"];
-    refused(ask(&wrong, &viewer, &["--ca-file", &certificate]), "nonsense");
+    let here = path("data");
+    let asked = [ask(&wrong, &viewer, &["--ca-file", &certificate]), run(&[&wrong[..], &["--data", &here]].concat())];
+    for (status, _, error) in asked {
+        assert_eq!((status, error.lines().count()), (2, 1), "{error}");
+        assert!(error.contains("nonsense"), "{error}");
+    }
     let forged = path("forged");
     std::fs::write(&forged, "bnc_forged\n").expect("a file");
     refused(ask(&query, &forged, &["--ca-file", &certificate]), "benocs token create");

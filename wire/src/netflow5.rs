@@ -4,7 +4,8 @@
 //! | engine_type u8 | engine_id u8 | sampling u16 | count x 48-octet record |
 //!
 //! Version 1 ends its header before flow_sequence, version 7 has four reserved
-//! octets after it; the records of both have 52 octets.
+//! octets after it; the records of both have 52 octets. Some exporters of
+//! version 1 (fprobe) leave the last four, which are reserved, away.
 
 use nom::Parser;
 use nom::number::complete::{be_u8, be_u16, be_u32};
@@ -71,6 +72,7 @@ pub fn parse(input: &[u8]) -> Result<Datagram<'_>, WireError> {
         sampling: 0,
     };
     let (rest, record_len) = match version {
+        1 if rest.len() == usize::from(count) * RECORD_LEN => (rest, RECORD_LEN),
         1 => (rest, RECORD_LEN_1_7),
         7 => {
             let (rest, (sequence, _)) = located(input, "netflow 7 header", (be_u32, be_u32).parse(rest))?;
@@ -105,6 +107,16 @@ mod tests {
                 }
                 Err(error) => assert!(len < 24 && error.offset <= len, "{error}"),
             }
+        }
+    }
+
+    #[test]
+    fn records_of_version_1_may_lack_what_is_reserved() {
+        for (octets, record_len) in [(RECORD_LEN, RECORD_LEN), (RECORD_LEN_1_7, RECORD_LEN_1_7)] {
+            let mut input = vec![0; 16 + 15 * octets];
+            (input[1], input[3]) = (1, 15);
+            let datagram = parse(&input).unwrap();
+            assert_eq!((datagram.record_len, datagram.records.len(), datagram.missing), (record_len, 15 * octets, 0));
         }
     }
 

@@ -470,9 +470,10 @@ impl MappedFlow<'_> {
 
     /// Read by the extensions of its map; `None` where there is no such map.
     pub fn record(&self, extensions: Option<&[u16]>) -> Result<Record, WireError> {
-        let unmapped =
-            || WireError { offset: 6, reading: "nfdump flow", why: Why::Value(self.map().unwrap_or(0).into()) };
-        let extensions = extensions.ok_or_else(unmapped)?;
+        const READING: &str = "nfdump flow";
+        let map = self.map().ok_or_else(|| WireError::truncated(self.octets.octets, &[], READING))?;
+        let unmapped = WireError { offset: 6, reading: READING, why: Why::Value(map.into()) };
+        let extensions = extensions.ok_or(unmapped)?;
         let mut at = 0;
         self.read(extensions, &mut at).ok_or_else(|| {
             let whole = self.octets.octets;

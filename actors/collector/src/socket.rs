@@ -203,6 +203,7 @@ fn take(
     let received_ms = unix_ms();
     gate.open();
     let (mut datagrams, mut octets) = (0, 0);
+    decoder.expect(receiver.datagrams().map(|datagram| (datagram.source, datagram.payload)));
     for datagram in receiver.datagrams() {
         datagrams += 1;
         octets += datagram.payload.len() as u64;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arrow::array::AsArray as _;
 use arrow::datatypes::{UInt16Type, UInt64Type};
 use benocs_collector::{Config, Message, SflowConfig, Status, Wiring};
+use benocs_model::Address;
 use benocs_model::flow::{Column, column};
 use benocs_model::message::{Commit, FlowBatch};
 use benocs_model::tables::TableUpdate;
@@ -159,6 +160,9 @@ fn frame(ether_type: u16, host: u8, back: bool, proto: u8, transport: &[u8]) -> 
     [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], &ether_type.to_be_bytes()[..], &ip, transport].concat()
 }
 
+/// Source of packets that only keep an exporter going.
+const KICK: [u8; 4] = [198, 51, 100, 250];
+
 /// A collector for one exporter.
 struct Tap {
     name: String,
@@ -206,10 +210,19 @@ impl Tap {
         Self { name, address, want, handle, flows, batches: Vec::new(), _rest: (committing, updates, directory) }
     }
 
+    /// Until all flows are here.
+    fn wait(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_all() {
+            let stored = stored(&self.batches);
+            assert!(Instant::now() < deadline, "{}: {stored:?} of {:?}", self.name, self.want);
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
     fn has_all(&mut self) -> bool {
         self.batches.extend(std::iter::from_fn(|| self.flows.try_recv().ok()));
-        let rows: usize = self.batches.iter().map(|batch| batch.rows.num_rows()).sum();
-        rows as u64 >= total(&self.want).0
+        total(&stored(&self.batches)).0 >= total(&self.want).0
     }
 
     /// Once its exporter has ended: nothing is missing, and nothing came twice. What its own numbers miss is `lost`.
@@ -218,20 +231,28 @@ impl Tap {
         let status = status(&handle);
         assert!(handle.drain(PATIENCE).await, "{name}: the collector drains");
         batches.extend(std::iter::from_fn(|| flows.try_recv().ok()));
-        let mut got = Sums::new();
-        for rows in batches.iter().map(|batch| &batch.rows) {
-            let counts = |of| column(rows, of).unwrap().as_primitive::<UInt64Type>().values();
-            let kinds = column(rows, Column::EtherType).unwrap().as_primitive::<UInt16Type>().values();
-            for (kind, counts) in kinds.iter().zip(counts(Column::Packets).iter().zip(counts(Column::Octets))) {
-                let sum = got.entry(*kind).or_default();
-                *sum = (sum.0 + 1, sum.1 + counts.0, sum.2 + counts.1);
-            }
-        }
+        let got = stored(&batches);
         let exporter = status.exporters.first().unwrap_or_else(|| panic!("{name}: no exporter"));
         println!("{name}: {:?}, {} datagrams, {got:?}", exporter.versions, exporter.datagrams);
         assert_eq!(got, want, "{name}: stored on the left, sent on the right");
         assert_eq!((&exporter.errors, exporter.sequence.lost), (&BTreeMap::new(), lost), "{name}");
     }
+}
+
+/// Rows, but those of kicks.
+fn stored(batches: &[FlowBatch]) -> Sums {
+    let kick = Address::from_v4(KICK).0;
+    let mut sums = Sums::new();
+    for rows in batches.iter().map(|batch| &batch.rows) {
+        let counts = |of| column(rows, of).unwrap().as_primitive::<UInt64Type>().values();
+        let kinds = column(rows, Column::EtherType).unwrap().as_primitive::<UInt16Type>().values();
+        let sources = column(rows, Column::SrcAddr).unwrap().as_fixed_size_binary();
+        for row in (0..rows.num_rows()).filter(|row| sources.value(*row) != kick) {
+            let sum = sums.entry(kinds[row]).or_default();
+            *sum = (sum.0 + 1, sum.1 + counts(Column::Packets)[row], sum.2 + counts(Column::Octets)[row]);
+        }
+    }
+    sums
 }
 
 /// A program that ends with the test.
@@ -296,7 +317,7 @@ fn softflowd_in_every_version() {
             for over in OVER {
                 let mut tap = Tap::start(format!("softflowd {version}"), over, traffic.of(kinds));
                 assert_eq!(softflowd(version, &capture, tap.address), total(&tap.want), "{}", tap.name);
-                eventually(&format!("all flows of {}", tap.name), || tap.has_all());
+                tap.wait();
                 tap.check(lost).await;
             }
         }
@@ -348,7 +369,7 @@ fn nfreplay_in_every_version() {
                 let mut nfreplay = Command::new("nfreplay");
                 nfreplay.args(["-v", version, "-H", &over.to_string(), "-p", &tap.address.port().to_string()]);
                 run(nfreplay.arg("-r").arg(&file));
-                eventually("nfreplay's flows", || tap.has_all());
+                tap.wait();
                 tap.check(0).await;
             }
         }
@@ -359,8 +380,8 @@ fn nfreplay_in_every_version() {
 struct Wire([String; 2]);
 
 impl Wire {
-    fn new() -> Self {
-        let names = ["a", "b"].map(|end| format!("bn{}{end}", std::process::id()));
+    fn new(number: u8) -> Self {
+        let names = ["a", "b"].map(|end| format!("bn{}{number}{end}", std::process::id()));
         run(Command::new("ip").args(["link", "add", &names[0], "type", "veth", "peer", "name", &names[1]]));
         let wire = Self(names);
         for name in &wire.0 {
@@ -402,7 +423,7 @@ impl Drop for Wire {
 fn pmacctd(wire: &Wire, probe: &str, settings: &str, print: &Path) -> Daemon {
     let configuration = format!(
         "daemonize: false\npcap_interface: {}\npcap_direction: in\nplugins: {probe}[x], print[y]\n\
-         aggregate[x]: src_host, dst_host, src_port, dst_port, proto, tos\naggregate[y]: etype\n\
+         aggregate[x]: src_host, dst_host, src_port, dst_port, proto, tos\naggregate[y]: etype, src_host\n\
          print_output_file[y]: {}\nprint_output[y]: json\nprint_output_file_append[y]: true\n\
          print_refresh_time[y]: 1\n{settings}\n",
         wire.0[1],
@@ -414,14 +435,16 @@ fn pmacctd(wire: &Wire, probe: &str, settings: &str, print: &Path) -> Daemon {
     Daemon::start(Command::new("pmacctd").arg("-f").arg(file), &log)
 }
 
-/// (packets, octets) that the print plugin has written.
+/// (packets, octets) that the print plugin has written, but kicks.
 fn printed(print: &Path) -> (u64, u64) {
     let text = fs::read_to_string(print).unwrap_or_default();
     let number = |line: &str, name: &str| -> Option<u64> {
         let rest = line.split_once(&format!("\"{name}\": "))?.1;
         rest.split([',', '}']).next()?.trim().parse().ok()
     };
-    let counts = text.lines().filter_map(|line| Some((number(line, "packets")?, number(line, "bytes")?)));
+    let kick = Ipv4Addr::from(KICK).to_string();
+    let lines = text.lines().filter(|line| !line.contains(&kick));
+    let counts = lines.filter_map(|line| Some((number(line, "packets")?, number(line, "bytes")?)));
     counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
@@ -434,7 +457,7 @@ fn pmacctd_in_every_version() {
     let folder = tempfile::tempdir().unwrap();
     let capture = folder.path().join("traffic.pcap");
     traffic.write(&capture);
-    let wire = Wire::new();
+    let wire = Wire::new(0);
     let (mut taps, mut daemons, mut prints) = (Vec::new(), Vec::new(), Vec::new());
     benocs_runtime::block_on(async {
         for over in OVER {
@@ -450,30 +473,81 @@ fn pmacctd_in_every_version() {
                 prints.push(print);
                 taps.push(tap);
             }
-            // It sends over IPv4 only.
-            if over.is_ipv6() {
-                continue;
-            }
-            // Every packet is a sample of the whole frame, with its check sequence.
-            let tap = Tap::start("sfprobe".to_owned(), over, traffic.samples(4));
-            let print = folder.path().join(format!("{}.json", taps.len()));
-            // Its source address decides over which family it sends.
-            let settings = format!("sfprobe_receiver[x]: {}\nsfprobe_source_ip[x]: {over}", tap.address);
-            daemons.push(pmacctd(&wire, "sfprobe", &settings, &print));
-            prints.push(print);
-            taps.push(tap);
         }
         eventually("every probe listens", || wire.listeners() == daemons.len());
         wire.send(&capture);
-        for tap in &mut taps {
-            let name = tap.name.clone();
-            eventually(&format!("all flows of {name}"), || tap.has_all());
-        }
+        taps.iter_mut().for_each(Tap::wait);
         // pmacctd's own account of what it has seen.
         let seen = total(&traffic.sums);
         for print in prints {
             eventually("pmacctd prints", || printed(&print) == (seen.1, seen.2));
         }
+        daemons.into_iter().for_each(Daemon::terminate);
+        for tap in taps {
+            tap.check(0).await;
+        }
+    });
+}
+
+/// It samples every packet, and sends over IPv4 only.
+#[test]
+fn sfprobe() {
+    if !able(&["pmacctd", "ip", "python3"], true) {
+        return;
+    }
+    let traffic = Traffic::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (capture, kick) = (folder.path().join("traffic.pcap"), folder.path().join("kick.pcap"));
+    traffic.write(&capture);
+    let mut packet = frame(IPV4, 1, false, 17, &transport(17, 9, 9, true, b"kick"));
+    packet[ETHERNET + 12..ETHERNET + 16].copy_from_slice(&KICK);
+    Traffic { frames: vec![packet], sums: Sums::new() }.write(&kick);
+    let wire = Wire::new(1);
+    benocs_runtime::block_on(async {
+        // A sample has the whole frame, with its check sequence.
+        let mut tap = Tap::start("sfprobe".to_owned(), OVER[0], traffic.samples(4));
+        let print = folder.path().join("print.json");
+        let settings = format!("sfprobe_receiver[x]: {}\nsfprobe_source_ip[x]: {}", tap.address, OVER[0]);
+        let daemon = pmacctd(&wire, "sfprobe", &settings, &print);
+        eventually("the probe listens", || wire.listeners() == 1);
+        wire.send(&capture);
+        // What it has not read yet it reads with the next packet.
+        eventually("all samples", || {
+            wire.send(&kick);
+            tap.has_all()
+        });
+        let seen = total(&traffic.sums);
+        eventually("pmacctd prints", || printed(&print) == (seen.1, seen.2));
+        daemon.terminate();
+        tap.check(0).await;
+    });
+}
+
+/// It knows IPv4 only.
+#[test]
+fn fprobe_in_every_version() {
+    if !able(&["fprobe", "ip", "python3"], true) {
+        return;
+    }
+    let traffic = Traffic::new();
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("traffic.pcap");
+    traffic.write(&capture);
+    let wire = Wire::new(2);
+    let (mut taps, mut daemons) = (Vec::new(), Vec::new());
+    benocs_runtime::block_on(async {
+        for version in ["1", "5", "7"] {
+            let tap = Tap::start(format!("fprobe {version}"), OVER[0], traffic.of(&[IPV4]));
+            let mut fprobe = Command::new("fprobe");
+            // Looks every second for flows of which nothing came for two; on its terminal, it stays in the foreground.
+            fprobe.args(["-i", &wire.0[1], "-f", "ip", "-s", "1", "-d", "2", "-e", "2", "-n", version, "-l", "2:x"]);
+            fprobe.arg(tap.address.to_string()).current_dir(folder.path());
+            daemons.push(Daemon::start(&mut fprobe, &folder.path().join(format!("fprobe-{version}.log"))));
+            taps.push(tap);
+        }
+        eventually("every probe listens", || wire.listeners() == daemons.len());
+        wire.send(&capture);
+        taps.iter_mut().for_each(Tap::wait);
         daemons.into_iter().for_each(Daemon::terminate);
         for tap in taps {
             tap.check(0).await;

@@ -61,28 +61,24 @@ causes! {
     LogFull "log_full",
 }
 
-/// Counts by cause.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Causes([u64; Cause::ALL.len()]);
-
-impl Default for Causes {
-    fn default() -> Self {
-        Self([0; Cause::ALL.len()])
-    }
-}
+/// Counts by cause; takes no room of its own before there is something to count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Causes(Option<Box<[u64; Cause::ALL.len()]>>);
 
 impl Causes {
     #[inline]
     pub fn add(&mut self, cause: Cause, count: u64) {
-        self.0[cause as usize] += count;
+        if count > 0 {
+            self.0.get_or_insert_default()[cause as usize] += count;
+        }
     }
 
     pub fn get(&self, cause: Cause) -> u64 {
-        self.0[cause as usize]
+        self.0.as_ref().map_or(0, |counts| counts[cause as usize])
     }
 
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.iter().map(|(_, count)| count).sum()
     }
 
     /// Those that happened, by their texts.
@@ -92,7 +88,7 @@ impl Causes {
 
     /// Those that happened.
     pub fn iter(&self) -> impl Iterator<Item = (Cause, u64)> {
-        Cause::ALL.iter().zip(self.0).filter(|(_, count)| *count > 0).map(|(cause, count)| (*cause, count))
+        Cause::ALL.iter().map(|cause| (*cause, self.get(*cause))).filter(|(_, count)| *count > 0)
     }
 }
 

@@ -72,7 +72,7 @@ impl Shared {
         };
         // A domain that made room for another is kept as an empty one.
         if let Some(domain) = state.domains.get(&key) {
-            kept.templates = domain.templates.iter().map(|(id, template)| keep(*id, template)).collect();
+            kept.templates = domain.templates.iter().map(|(id, template)| keep(id, template)).collect();
             kept.samplers = domain.samplers.clone();
             kept.init_ms = domain.init_ms;
             kept.labels = domain.labels.keep();
@@ -103,7 +103,7 @@ impl Shared {
         if let Some(domain) = state.domains.get_mut(&key) {
             domain.samplers = kept.samplers;
             domain.init_ms = kept.init_ms;
-            let known = kept.labels.iter().filter(|label| domain.templates.contains_key(&label.template));
+            let known = kept.labels.iter().filter(|label| domain.templates.contains(label.template));
             for label in known {
                 let (Some(key), (name, description)) = (label.key(), label.texts()) else { continue };
                 let reserve = |more| self.reserve_labels(more);

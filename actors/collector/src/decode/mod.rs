@@ -5,6 +5,7 @@
 
 mod cause;
 mod config;
+mod domains;
 mod facts;
 mod kept;
 mod labels;
@@ -43,21 +44,62 @@ pub use shared::{DomainStatus, ExporterStatus, Protocol, SamplingStatus, Session
 pub use unmapped::UnmappedStatus;
 
 use cause::Counters;
+use domains::NearTemplates;
 use layout::{Layout, Purpose, Rows};
 use plan::{Clock, Context, Plan, Scratch};
 use samples::{Agent, Outcome, Seen};
 use sampling::Samplers;
 use sequence::Step;
 use sets::{Message, Work};
-use shared::{DomainKey, ExporterState, State};
+use shared::{Domain, DomainKey, ExporterState, State};
 
 /// How often sets that wait for a template are looked through.
 const SWEEP_MS: i64 = 10_000;
+/// What fewer exporters need is near anyway.
+const NEAR_EXPORTERS: usize = 64;
+/// Datagrams between asking memory and needing it.
+const AHEAD: usize = 4;
+
+/// Exporters that this decoder has seen.
+type Sources = std::collections::HashMap<Address, Source, ahash::RandomState>;
+
+struct Source {
+    exporter: Arc<ExporterState>,
+    near: Near,
+}
+
+/// Where what a datagram needs lay at the last one of its exporter: to ask memory for, never to read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Near {
+    exporter: usize,
+    keys: usize,
+    domain: usize,
+    unmapped: usize,
+    templates: NearTemplates,
+    /// Id of the datagram's first set.
+    set: u16,
+}
+
+impl Near {
+    #[inline]
+    fn prefetch(&self) {
+        if self.domain != 0 {
+            benocs_sys::prefetch(self.exporter, size_of::<ExporterState>());
+            benocs_sys::prefetch(self.keys, size_of::<DomainKey>());
+            benocs_sys::prefetch(self.domain, Domain::NEAR_OCTETS);
+            benocs_sys::prefetch(self.unmapped, 1);
+            self.templates.prefetch(self.set);
+        }
+    }
+}
 
 /// Decodes the datagrams of one socket.
 pub struct Decoder {
     shared: Arc<Shared>,
-    known: std::collections::HashMap<Address, Arc<ExporterState>, ahash::RandomState>,
+    sources: Sources,
+    /// Of the datagrams that are expected, and how many of them have come.
+    ahead: Vec<Near>,
+    arrived: usize,
     counters: Counters,
     /// Plans of the versions that have no templates.
     fixed: [Option<Plan>; 3],
@@ -74,7 +116,9 @@ impl Decoder {
         let counters = Counters::new(shared.actor());
         Self {
             shared,
-            known: Default::default(),
+            sources: Sources::default(),
+            ahead: Vec::new(),
+            arrived: 0,
             counters,
             fixed: [plan_of(FIELDS_1), plan_of(FIELDS_5), plan_of(FIELDS_7)],
             no_samplers: Samplers::default(),
@@ -85,8 +129,34 @@ impl Decoder {
         }
     }
 
+    /// Datagrams that will be decoded next, in this order: what they need is brought near in time.
+    pub fn expect<'d>(&mut self, datagrams: impl Iterator<Item = (SocketAddr, &'d [u8])>) {
+        self.ahead.clear();
+        self.arrived = 0;
+        if self.sources.len() <= NEAR_EXPORTERS {
+            return;
+        }
+        let sources = &self.sources;
+        // The searches do not depend on each other, so that they overlap.
+        self.ahead.extend(datagrams.map(|(source, payload)| {
+            let set_at = match payload {
+                [0, 9, ..] => netflow9::HEADER_LEN,
+                [0, 10, ..] => ipfix::HEADER_LEN,
+                _ => return Near::default(),
+            };
+            let known = sources.get(&Address::from(source.ip()));
+            let set = payload.get(set_at..set_at + 2).map_or(0, |id| u16::from_be_bytes([id[0], id[1]]));
+            known.map_or(Near::default(), |known| Near { set, ..known.near })
+        }));
+        self.ahead.iter().take(AHEAD).for_each(Near::prefetch);
+    }
+
     /// Appends the rows of a datagram to `out`. Takes any bytes.
     pub fn datagram(&mut self, source: SocketAddr, received_ms: i64, payload: &[u8], out: &mut FlowBuilder) {
+        if let Some(near) = self.ahead.get(self.arrived + AHEAD) {
+            near.prefetch();
+        }
+        self.arrived += 1;
         if received_ms.saturating_sub(self.swept_ms) >= SWEEP_MS {
             self.swept_ms = received_ms;
             self.shared.sweep(received_ms, &self.counters);
@@ -129,23 +199,6 @@ impl Decoder {
         }
     }
 
-    fn exporter(&mut self, address: Address) -> Option<Arc<ExporterState>> {
-        if let Some(known) = self.known.get(&address) {
-            return Some(known.clone());
-        }
-        let exporter = self.shared.exporter(address);
-        match &exporter {
-            Some(exporter) => {
-                self.known.insert(address, exporter.clone());
-            }
-            None => {
-                self.counters.add(Cause::ExporterLimit, 1);
-                self.shared.refuse(Cause::ExporterLimit);
-            }
-        }
-        exporter
-    }
-
     fn netflow5(
         &mut self,
         protocol: Protocol,
@@ -161,7 +214,9 @@ impl Decoder {
         if protocol != Protocol::NetFlow5 && !(1..=30).contains(&datagram.header.count) {
             return self.refuse(source, Cause::UnknownProtocol);
         }
-        let Some(exporter) = self.exporter(source) else { return };
+        let Some(Source { exporter, .. }) = known(&mut self.sources, &self.shared, &self.counters, source) else {
+            return;
+        };
         let mut state = exporter.state.lock();
         state.stats.datagram(protocol, received_ms, payload.len());
         let header = &datagram.header;
@@ -171,7 +226,7 @@ impl Decoder {
         let key = DomainKey { protocol, domain, session: Session::NONE };
         if let Some(number) = header.flow_sequence {
             let Some(domain) = state.domain(key, self.shared.config.domains_max) else {
-                return self.count(&mut state, key, Cause::TemplateLimit, 1);
+                return count(&self.counters, &mut state, key, Cause::TemplateLimit, 1);
             };
             domain.datagrams += 1;
             domain.records += records as u64;
@@ -182,7 +237,7 @@ impl Decoder {
         // The header's interval; 0 means 1, where configuration does not know better.
         let sampling = match (header.sampling_interval().and_then(|one| Fraction::one_of(one.into())), protocol) {
             (Some(fraction), _) => Sampling::new(fraction, SamplingSource::Header),
-            (None, Protocol::NetFlow5) if exporter.configured.is_none() && exporter.interfaces.is_empty() => {
+            (None, Protocol::NetFlow5) if exporter.configured.is_none() && exporter.interfaces.is_none() => {
                 Sampling::new(Fraction::ONE, SamplingSource::Header)
             }
             (None, _) => exporter.fallback(),
@@ -200,7 +255,7 @@ impl Decoder {
             sampling,
             samplers: &self.no_samplers,
             samplers_0: None,
-            interfaces: (!exporter.interfaces.is_empty()).then_some(&exporter.interfaces),
+            interfaces: exporter.interfaces.as_deref(),
             longest_ms: i64::from(self.shared.config.active_timeout_s) * 1000,
             exporter_from_record: false,
             quality: base,
@@ -215,15 +270,10 @@ impl Decoder {
             state.stats.records += plan.fill(rows, datagram.records, &context, &mut self.scratch, out) as u64;
         }
         if datagram.missing > 0 {
-            self.count(&mut state, key, Cause::Truncated, datagram.missing as u64);
+            count(&self.counters, &mut state, key, Cause::Truncated, datagram.missing as u64);
         } else if records == 0 {
-            self.count(&mut state, key, Cause::Empty, 1);
+            count(&self.counters, &mut state, key, Cause::Empty, 1);
         }
-    }
-
-    fn count(&self, state: &mut State, key: DomainKey, cause: Cause, count: u64) {
-        state.count(key, cause, count);
-        self.counters.add(cause, count);
     }
 
     fn netflow9(&mut self, source: Address, received_ms: i64, payload: &[u8], out: &mut FlowBuilder) {
@@ -272,24 +322,18 @@ impl Decoder {
         cut: bool,
         out: &mut FlowBuilder,
     ) {
-        let Some(exporter) = self.exporter(source) else { return };
+        let Self { sources, shared, counters, scratch, rewritten, .. } = self;
+        let Some(Source { exporter, near }) = known(sources, shared, counters, source) else { return };
         let mut state = exporter.state.lock();
         let state = &mut *state;
         state.stats.datagram(message.key.protocol, message.received_ms, octets);
-        let Some(domain) = state.domain(message.key, self.shared.config.domains_max) else {
-            return self.count(state, message.key, Cause::TemplateLimit, 1);
+        let mut work = Work { shared, counters, exporter, scratch, rewritten, out };
+        let Some(domain) = state.domain(message.key, shared.config.domains_max) else {
+            return work.count(state, message.key, Cause::TemplateLimit, 1);
         };
         domain.datagrams += 1;
         let step = domain.sequence.arrive(number, uptime_ms);
         message.quality |= after_gap(step);
-        let mut work = Work {
-            shared: &self.shared,
-            counters: &self.counters,
-            exporter: &exporter,
-            scratch: &mut self.scratch,
-            rewritten: &mut self.rewritten,
-            out,
-        };
         let before = state.stats.records;
         let mut records = work.sets(state, &message, body);
         if cut {
@@ -300,6 +344,14 @@ impl Decoder {
         if let Some(domain) = state.domains.get_mut(&message.key) {
             domain.sequence.advance(number, step, records);
             domain.records += rows;
+            *near = Near {
+                exporter: std::ptr::from_ref::<ExporterState>(exporter).addr(),
+                domain: std::ptr::from_ref::<Domain>(domain).addr(),
+                templates: domain.templates.near(),
+                keys: state.domains.near(),
+                unmapped: state.unmapped.near(),
+                set: 0,
+            };
         }
     }
 
@@ -314,7 +366,9 @@ impl Decoder {
         // The agent's own name for itself, where it has one.
         let unknown = datagram.agent == [0; 16] || datagram.agent == Address::from_v4([0; 4]).0;
         let agent = if unknown { source } else { Address(datagram.agent) };
-        let Some(exporter) = self.exporter(agent) else { return };
+        let Some(Source { exporter, .. }) = known(&mut self.sources, &self.shared, &self.counters, agent) else {
+            return;
+        };
         let mut state = exporter.state.lock();
         let protocol = match datagram.version {
             2 => Protocol::Sflow2,
@@ -324,7 +378,7 @@ impl Decoder {
         state.stats.datagram(protocol, received_ms, payload.len());
         let key = DomainKey { protocol, domain: datagram.sub_agent, session: Session::NONE };
         let Some(domain) = state.domain(key, self.shared.config.domains_max) else {
-            return self.count(&mut state, key, Cause::TemplateLimit, 1);
+            return count(&self.counters, &mut state, key, Cause::TemplateLimit, 1);
         };
         domain.datagrams += 1;
         let step = domain.sequence.arrive(datagram.sequence, Some(datagram.uptime_ms));
@@ -341,7 +395,7 @@ impl Decoder {
                         Cause::SampleInvalid
                     })
                 },
-                |sample| Ok(samples::read(&sample, &exporter)),
+                |sample| Ok(samples::read(&sample, exporter)),
             );
             let cause = match outcome {
                 Ok(Outcome::Flow(seen)) => {
@@ -357,10 +411,10 @@ impl Decoder {
                 Ok(Outcome::Invalid) => Cause::SampleInvalid,
                 Err(cause) => cause,
             };
-            self.count(&mut state, key, cause, 1);
+            count(&self.counters, &mut state, key, cause, 1);
         }
         if samples == 0 {
-            self.count(&mut state, key, Cause::Empty, 1);
+            count(&self.counters, &mut state, key, Cause::Empty, 1);
         }
         let agent = Agent {
             received_ms,
@@ -379,6 +433,32 @@ impl Decoder {
             state.stats.sampling = Some(seen.sampling());
         }
     }
+}
+
+/// The exporter of an address, new where it has to be; `None`, and counted, where there are too many.
+fn known<'s>(
+    sources: &'s mut Sources,
+    shared: &Shared,
+    counters: &Counters,
+    address: Address,
+) -> Option<&'s mut Source> {
+    use std::collections::hash_map::Entry;
+    match sources.entry(address) {
+        Entry::Occupied(known) => Some(known.into_mut()),
+        Entry::Vacant(new) => {
+            let Some(exporter) = shared.exporter(address) else {
+                counters.add(Cause::ExporterLimit, 1);
+                shared.refuse(Cause::ExporterLimit);
+                return None;
+            };
+            Some(new.insert(Source { exporter, near: Near::default() }))
+        }
+    }
+}
+
+fn count(counters: &Counters, state: &mut State, key: DomainKey, cause: Cause, count: u64) {
+    state.count(key, cause, count);
+    counters.add(cause, count);
 }
 
 fn after_gap(step: Step) -> u64 {

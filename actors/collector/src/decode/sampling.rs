@@ -79,12 +79,9 @@ impl Sampling {
 pub struct Interfaces(HashMap<u32, Fraction, ahash::RandomState>);
 
 impl Interfaces {
-    pub fn new(interfaces: impl Iterator<Item = (u32, Fraction)>) -> Self {
-        Self(interfaces.collect())
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// `None` where it says nothing.
+    pub fn new(interfaces: impl Iterator<Item = (u32, Fraction)>) -> Option<Self> {
+        Some(Self(interfaces.collect())).filter(|interfaces| !interfaces.0.is_empty())
     }
 
     /// What holds instead, where nobody but configuration said anything: of the

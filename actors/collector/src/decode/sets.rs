@@ -105,12 +105,12 @@ impl Work<'_> {
             _ => domains.get(&DomainKey { domain: 0, ..message.key }).map(|domain| &domain.samplers),
         };
         let domain = domains.get(&message.key)?;
-        let template = domain.templates.get(&id)?;
+        let template = domain.templates.get(id)?;
         let (rows, whole) = if template.layout.is_fixed() {
             // What is left and shorter than a record is padding (RFC 7011 3.3.1).
             (Rows::new(body, template.layout.stride), true)
         } else {
-            let nested = |id: u16| domain.templates.get(&id).map(|template| template.as_received(id));
+            let nested = |id: u16| domain.templates.get(id).map(|template| template.as_received(id));
             let whole = template.layout.rewrite(body, &nested, self.rewritten);
             (Rows::new(self.rewritten, template.layout.stride), whole)
         };
@@ -263,7 +263,7 @@ impl Work<'_> {
 
     fn forget(&self, state: &mut State, key: DomainKey, id: u16) {
         let Some(domain) = state.domains.get_mut(&key) else { return };
-        if domain.templates.remove(&id).is_some() {
+        if domain.templates.remove(id) {
             forget_said(self.shared, domain, id);
             state.templates -= 1;
             self.note_change(key);
@@ -274,8 +274,8 @@ impl Work<'_> {
     fn withdraw(&self, state: &mut State, key: DomainKey, template: &ipfix::Template<'_>) {
         let Some(domain) = state.domains.get(&key) else { return };
         let all = matches!(template.id, ipfix::TEMPLATE_SET | ipfix::OPTIONS_TEMPLATE_SET);
-        let gone = |(id, known): (&u16, &Known)| {
-            (*id == template.id || all && known.options == (template.id == ipfix::OPTIONS_TEMPLATE_SET)).then_some(*id)
+        let gone = |(id, known): (u16, &Known)| {
+            (id == template.id || all && known.options == (template.id == ipfix::OPTIONS_TEMPLATE_SET)).then_some(id)
         };
         let gone: Vec<u16> = domain.templates.iter().filter_map(gone).collect();
         for id in gone {
@@ -310,7 +310,7 @@ pub(crate) fn learn(
 ) -> Result<bool, Cause> {
     let config = &shared.config;
     let Some(domain) = state.domains.get_mut(&key) else { return Err(Cause::TemplateLimit) };
-    let known = domain.templates.get(&template.id);
+    let known = domain.templates.get(template.id);
     if known.is_some_and(|known| known.says(template)) {
         return Ok(false);
     }
@@ -321,7 +321,7 @@ pub(crate) fn learn(
     // What the earlier options said is stale.
     forget_said(shared, domain, template.id);
     let places = state.unmapped.places(&compiled.unmapped, config.unmapped_max);
-    if domain.templates.insert(template.id, Known { compiled, places }).is_none() {
+    if !domain.templates.insert(template.id, Known { compiled, places }) {
         state.templates += 1;
     }
     Ok(true)
@@ -384,7 +384,7 @@ fn context<'c>(
         (Clock::Unknown, Some(init)) => Clock::Init(init),
         (clock, _) => clock,
     };
-    let interfaces = (!exporter.interfaces.is_empty()).then_some(&exporter.interfaces);
+    let interfaces = exporter.interfaces.as_deref();
     let (exporter_id, exporter) = domain.exporter.unwrap_or((exporter.exporter.id, exporter.address));
     Context {
         shared,

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cause::{Cause, Causes, Counters};
 use super::config::{Config, InterfaceConfig};
+use super::domains::{Domains, Templates};
 use super::kept::Changes;
 use super::labels::Labels;
 use super::layout::Layout;
@@ -27,7 +28,7 @@ use super::mapping::{self, Mapped};
 use super::plan::{Clock, Plan};
 use super::sampling::{Fraction, Interfaces, Samplers, Sampling};
 use super::sequence::{Sequence, SequenceStatus, Unit};
-use super::unmapped::{Place, Unmapped, UnmappedStatus};
+use super::unmapped::{Places, Unmapped, UnmappedStatus};
 
 /// A way in which exporters speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -101,14 +102,14 @@ pub(crate) struct ExporterState {
     pub(crate) exporter: Exporter,
     pub(crate) address: Octets16,
     pub(crate) configured: Option<Fraction>,
-    pub(crate) interfaces: Interfaces,
+    pub(crate) interfaces: Option<Box<Interfaces>>,
     pub(crate) state: Mutex<State>,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) stats: Stats,
-    pub(crate) domains: HashMap<DomainKey, Domain, ahash::RandomState>,
+    pub(crate) domains: Domains,
     /// Of all domains.
     pub(crate) templates: usize,
     pub(crate) pending_octets: usize,
@@ -158,25 +159,29 @@ impl Session {
     pub const NONE: Self = Self(0);
 }
 
+/// In order of use: what every datagram needs lies in the first [`Domain::NEAR_OCTETS`].
+#[repr(C)]
 pub(crate) struct Domain {
-    pub(crate) templates: HashMap<u16, Known, ahash::RandomState>,
+    pub(crate) templates: Templates,
     pub(crate) samplers: Samplers,
-    pub(crate) labels: Labels,
+    pub(crate) sequence: Sequence,
+    pub(crate) datagrams: u64,
+    pub(crate) records: u64,
     /// systemInitTimeMilliseconds from options.
     pub(crate) init_ms: Option<i64>,
     /// exporterIPv4Address or exporterIPv6Address from options.
     pub(crate) exporter: Option<(u32, Octets16)>,
-    pub(crate) sequence: Sequence,
-    pub(crate) pending: HashMap<u16, VecDeque<Pending>, ahash::RandomState>,
-    pub(crate) datagrams: u64,
-    pub(crate) records: u64,
     pub(crate) errors: Causes,
+    pub(crate) labels: Labels,
+    pub(crate) pending: HashMap<u16, VecDeque<Pending>, ahash::RandomState>,
 }
 
 impl Domain {
-    fn new(protocol: Protocol) -> Self {
+    pub(super) const NEAR_OCTETS: usize = std::mem::offset_of!(Domain, errors);
+
+    pub(super) fn new(protocol: Protocol) -> Self {
         Self {
-            templates: HashMap::default(),
+            templates: Templates::default(),
             samplers: Samplers::default(),
             labels: Labels::default(),
             init_ms: None,
@@ -188,9 +193,7 @@ impl Domain {
             errors: Causes::default(),
         }
     }
-}
 
-impl Domain {
     fn status(&self, key: DomainKey) -> DomainStatus {
         DomainStatus {
             protocol: key.protocol,
@@ -210,7 +213,7 @@ impl Domain {
 pub(crate) struct Known {
     pub(crate) compiled: Arc<Template>,
     /// Where its elements without a column are counted.
-    pub(crate) places: Box<[Place]>,
+    pub(crate) places: Places,
 }
 
 impl std::ops::Deref for Known {
@@ -426,11 +429,11 @@ impl Shared {
         let mut found = Vec::new();
         for exporter in self.registry.read().by_address.values() {
             let state = exporter.state.lock();
-            for (id, template) in state.domains.values().flat_map(|domain| &domain.templates) {
+            for (id, template) in state.domains.values().flat_map(|domain| domain.templates.iter()) {
                 let scope = if template.enterprise_bit { 0 } else { template.scope_count };
                 found.extend(
                     template
-                        .as_received(*id)
+                        .as_received(id)
                         .fields()
                         .skip(scope)
                         .map(|field| Id { enterprise: field.enterprise, number: field.element }),
@@ -501,7 +504,8 @@ impl Shared {
             interfaces: Interfaces::new(
                 interfaces
                     .filter_map(|interface| Some((interface.if_index, Fraction::one_of(interface.sampling.into())?))),
-            ),
+            )
+            .map(Box::new),
             exporter: Exporter { id, address, name: configured.and_then(|known| known.name.clone()).or(name) },
             address: address.into(),
             configured: configured.and_then(|known| Fraction::one_of(known.sampling?.into())),
@@ -718,7 +722,7 @@ impl ExporterState {
     /// Likewise, of a record that came in and left by these interfaces.
     pub(crate) fn fallback_of(&self, ports: (Option<u32>, Option<u32>)) -> Sampling {
         let fallback = self.fallback();
-        self.interfaces.instead_of(fallback, ports).unwrap_or(fallback)
+        self.interfaces.as_ref().and_then(|interfaces| interfaces.instead_of(fallback, ports)).unwrap_or(fallback)
     }
 }
 
@@ -733,12 +737,12 @@ impl State {
 
     /// The domain, new where it has to be; `None` where there are too many that have templates.
     pub(crate) fn domain(&mut self, key: DomainKey, max: usize) -> Option<&mut Domain> {
-        if self.domains.len() >= max && !self.domains.contains_key(&key) {
+        if self.domains.len() >= max && self.domains.position(&key).is_none() {
             let idle = |domain: &Domain| domain.templates.is_empty() && domain.pending.is_empty();
             let idle = *self.domains.iter().find(|(_, domain)| idle(domain))?.0;
             self.domains.remove(&idle);
         }
-        Some(self.domains.entry(key).or_insert_with(|| Domain::new(key.protocol)))
+        Some(self.domains.get_or_insert_with(key, || Domain::new(key.protocol)))
     }
 }
 
@@ -767,7 +771,7 @@ mod tests {
             let key = DomainKey { protocol: Protocol::Ipfix, domain, session: Session::NONE };
             state.domain(key, 8).unwrap();
             super::super::sets::learn(&shared, &mut state, key, &said(options, &fields)).unwrap();
-            learned.push(state.domains[&key].templates[&256].compiled.clone());
+            learned.push(state.domains.get(&key).unwrap().templates.get(256).unwrap().compiled.clone());
         }
         assert!(Arc::ptr_eq(&learned[0], &learned[1]));
         assert!(!Arc::ptr_eq(&learned[0], &learned[2]) && !Arc::ptr_eq(&learned[0], &learned[3]));

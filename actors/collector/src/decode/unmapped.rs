@@ -4,6 +4,7 @@
 use benocs_wire::element::{self, Id};
 use benocs_wire::ipfix::{Field, REVERSE};
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use super::layout::Purpose;
 use super::mapping::Mapped;
@@ -12,6 +13,9 @@ use super::{options, plan};
 /// Place of an element in the counts; the last stands for all that found no room.
 pub(crate) type Place = u16;
 const OTHERS: Place = Place::MAX;
+
+/// Of a template's elements: a few lie with the template.
+pub(crate) type Places = SmallVec<[Place; 8]>;
 
 /// Records by element, of one exporter.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +37,7 @@ pub struct UnmappedStatus {
 
 impl Unmapped {
     /// Where a template's elements are counted.
-    pub(crate) fn places(&mut self, ids: &[Id], max: usize) -> Box<[Place]> {
+    pub(crate) fn places(&mut self, ids: &[Id], max: usize) -> Places {
         let max = max.min(usize::from(OTHERS));
         let mut place = |id: &Id| match self.counts.iter().position(|(known, _)| known == id) {
             Some(at) => at as Place,
@@ -44,6 +48,11 @@ impl Unmapped {
             None => OTHERS,
         };
         ids.iter().map(&mut place).collect()
+    }
+
+    /// Where the counts lie: to ask memory for.
+    pub(crate) fn near(&self) -> usize {
+        self.counts.as_ptr().addr()
     }
 
     /// Counts a set of records.
