@@ -6,6 +6,7 @@
 pub mod address;
 pub mod count;
 pub mod flow;
+pub mod graph;
 pub mod message;
 pub mod names;
 pub mod network;
