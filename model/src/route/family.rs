@@ -36,6 +36,8 @@ pub(super) struct View<K: Key> {
     prefixes: Paged<Stored<K>, 1024>,
     parents: Paged<u32, 2048>,
     pub(super) columns: Vec<Column>,
+    /// Somebody has a route to everything.
+    pub(super) has_default: bool,
 }
 
 /// One peer's routes.
@@ -61,8 +63,14 @@ pub(super) struct Hit {
 }
 
 impl Column {
+    /// The entry at exactly this prefix; 0 is none.
     #[inline]
-    fn hit(&self, slot: u32, entry: u32) -> Hit {
+    pub(super) fn at(&self, slot: u32) -> u32 {
+        self.entries.at(slot as usize)
+    }
+
+    #[inline]
+    pub(super) fn hit(&self, slot: u32, entry: u32) -> Hit {
         Hit { slot, path: entry & !EPOCH, stale: self.is_stale(entry) }
     }
 
@@ -105,15 +113,10 @@ impl<K: Key> View<K> {
         self.trie.find(key)
     }
 
-    /// The column's entry at exactly this prefix; 0 is none.
+    /// Of at most [`super::trie::ALL`] keys.
     #[inline]
-    pub(super) fn entry(&self, column: usize, slot: u32) -> u32 {
-        self.columns[column].entries.at(slot as usize)
-    }
-
-    #[inline]
-    pub(super) fn hit(&self, column: usize, slot: u32, entry: u32) -> Hit {
-        self.columns[column].hit(slot, entry)
+    pub(super) fn find_slots(&self, keys: &[K], slots: &mut [u32]) {
+        self.trie.find_all(keys, slots);
     }
 
     /// The column's longest match at or above a prefix.
@@ -294,6 +297,11 @@ impl<K: Key> Family<K> {
                 self.remove(slot);
             }
         }
+    }
+
+    /// Before the view is published.
+    pub(super) fn note_default(&mut self) {
+        self.view.has_default = self.uses[0] > 0;
     }
 
     pub(super) fn prefixes(&self) -> usize {

@@ -24,7 +24,7 @@ use super::{Family as FamilyCode, Path, Peer, PeerId, Provenance, RouteBatch, Ro
 use crate::address::{Address, Prefix};
 
 /// Look-ups in flight together.
-const BATCH: usize = 64;
+const BATCH: usize = super::trie::ALL;
 /// Prefixes without routes that are taken out per applied batch, and per publication.
 const COLLECT: usize = 4096;
 const NO_COLUMN: u16 = u16::MAX;
@@ -177,6 +177,8 @@ impl RouteTable {
             self.next_hops = list;
             self.next_hops_generation = self.generation;
         }
+        self.v4.note_default();
+        self.v6.note_default();
         let inner = Inner {
             generation: self.generation,
             v4: self.v4.view.clone(),
@@ -475,43 +477,58 @@ impl RouteView {
     /// One answer an address, in order; `out` is cleared first.
     pub fn lookup_batch(&self, vantage: Vantage, addresses: &[[u8; 16]], out: &mut Vec<RouteRef>) {
         out.clear();
-        out.reserve(addresses.len());
-        let inner = &*self.0;
-        let (own_v4, own_v6) = (inner.column(&inner.v4, vantage.v4), inner.column(&inner.v6, vantage.v6));
+        out.resize(addresses.len(), RouteRef::NONE);
+        let Inner { v4, v6, .. } = &*self.0;
+        let (own_v4, own_v6) = ([vantage.v4, vantage.labelled_v4], [vantage.v6, vantage.labelled_v6]);
+        for (addresses, out) in addresses.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
+            let (mut four, mut six) = (Keys::<u32>::new(), Keys::<u128>::new());
+            for (place, address) in addresses.iter().enumerate() {
+                if is_v4(address) {
+                    four.push(u32::of(address), place);
+                } else {
+                    six.push(u128::of(address), place);
+                }
+            }
+            self.find_all(v4, own_v4, vantage.vrf, &four, false, out);
+            self.find_all(v6, own_v6, vantage.vrf, &six, true, out);
+        }
+    }
+
+    /// Each loop's reads do not depend on each other, so that they overlap.
+    #[inline]
+    fn find_all<K: Key>(
+        &self,
+        family: &View<K>,
+        own: [u16; 2],
+        vrf: u16,
+        keys: &Keys<K>,
+        v6: bool,
+        out: &mut [RouteRef],
+    ) {
         let mut slots = [0u32; BATCH];
         let mut entries = [0u32; BATCH];
-        // Each loop's reads do not depend on each other, so that they overlap.
-        for chunk in addresses.chunks(BATCH) {
-            for (slot, address) in slots.iter_mut().zip(chunk) {
-                *slot = if is_v4(address) { inner.v4.slot(u32::of(address)) } else { inner.v6.slot(u128::of(address)) };
+        let Keys { keys, places, count } = keys;
+        let (slots, entries) = (&mut slots[..*count], &mut entries[..*count]);
+        family.find_slots(&keys[..*count], slots);
+        let column = family.columns.get(usize::from(own[0]));
+        if let Some(column) = column {
+            for (entry, slot) in entries.iter_mut().zip(&*slots) {
+                *entry = column.at(*slot);
             }
-            for ((entry, slot), address) in entries.iter_mut().zip(&slots).zip(chunk) {
-                let own = if is_v4(address) { own_v4 } else { own_v6 };
-                *entry = match (own, is_v4(address)) {
-                    (Some(column), true) => inner.v4.entry(column, *slot),
-                    (Some(column), false) => inner.v6.entry(column, *slot),
-                    (None, _) => 0,
-                };
-            }
-            out.extend(entries.iter().zip(&slots).zip(chunk).map(|((entry, slot), address)| {
-                match (*entry, is_v4(address)) {
-                    (0, true) => self.route(&inner.v4, [vantage.v4, vantage.labelled_v4], vantage.vrf, *slot, false),
-                    (0, false) => self.route(&inner.v6, [vantage.v6, vantage.labelled_v6], vantage.vrf, *slot, true),
-                    (entry, true) => {
-                        let hit = inner.v4.hit(usize::from(vantage.v4), *slot, entry);
-                        RouteRef::new(hit, vantage.v4, Provenance::Router, false)
-                    }
-                    (entry, false) => {
-                        let hit = inner.v6.hit(usize::from(vantage.v6), *slot, entry);
-                        RouteRef::new(hit, vantage.v6, Provenance::Router, true)
-                    }
-                }
-            }));
+        }
+        for ((entry, slot), place) in entries.iter().zip(&*slots).zip(places) {
+            out[usize::from(*place)] = match column {
+                Some(column) if *entry != 0 => RouteRef::new(column.hit(*slot, *entry), own[0], Provenance::Router, v6),
+                _ => self.route(family, own, vrf, *slot, v6),
+            };
         }
     }
 
     /// `own`: the router's columns, the first that has a route answers.
     fn route<K: Key>(&self, family: &View<K>, own: [u16; 2], vrf: u16, slot: u32, v6: bool) -> RouteRef {
+        if slot == 0 && !family.has_default {
+            return RouteRef::NONE;
+        }
         for column in own {
             if let Some(hit) = family.climb(usize::from(column), slot) {
                 return RouteRef::new(hit, column, Provenance::Router, v6);
@@ -654,6 +671,26 @@ pub(super) fn prefix<K: Key>(family: &View<K>, slot: u32) -> Prefix {
     let stored = family.prefix(slot);
     let address = if slot == 0 && K::STRIDES[0] == 24 { Address::from_v4([0; 4]) } else { stored.key.address() };
     Prefix { address, len: stored.len }
+}
+
+/// Addresses of one family out of a batch, and where their answers belong.
+struct Keys<K> {
+    keys: [K; BATCH],
+    places: [u8; BATCH],
+    count: usize,
+}
+
+impl<K: Key> Keys<K> {
+    fn new() -> Self {
+        Self { keys: [K::default(); BATCH], places: [0; BATCH], count: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, key: K, place: usize) {
+        self.keys[self.count] = key;
+        self.places[self.count] = place as u8;
+        self.count += 1;
+    }
 }
 
 #[inline]

@@ -15,6 +15,8 @@ use crate::address::Address;
 
 const CHILD: u32 = 1 << 31;
 const CELLS: usize = 4096;
+/// Keys that are looked for together, at most.
+pub(super) const ALL: usize = 64;
 
 /// An address of one family as an integer.
 pub(super) trait Key: Copy + Eq + Hash + Default + Debug + Send + Sync + 'static {
@@ -99,6 +101,41 @@ impl Trie {
             level += 1;
         }
         cell
+    }
+
+    /// [`Trie::find`] of several keys, a level at a time: reads of one level do not depend on each other, so that they
+    /// overlap. As many cells as keys.
+    #[inline]
+    pub(super) fn find_all<K: Key>(&self, keys: &[K], cells: &mut [u32]) {
+        for (cell, key) in cells.iter_mut().zip(keys) {
+            *cell = self.root.at(key.chunk(0, K::STRIDES[0]));
+        }
+        let mut deeper: [u8; ALL] = [0; ALL];
+        let mut count = 0;
+        for (at, cell) in cells.iter().take(keys.len().min(ALL)).enumerate() {
+            deeper[count] = at as u8;
+            count += usize::from(cell & CHILD != 0);
+        }
+        let mut offset = K::STRIDES[0];
+        for stride in &K::STRIDES[1..] {
+            if count == 0 {
+                return;
+            }
+            let nodes = if *stride == 8 { &self.wide.cells } else { &self.narrow.cells };
+            for at in &deeper[..count] {
+                let at = usize::from(*at);
+                let node = (cells[at] & !CHILD) as usize;
+                cells[at] = nodes.at((node << stride) + keys[at].chunk(offset, *stride));
+            }
+            let mut left = 0;
+            for number in 0..count {
+                let at = deeper[number];
+                deeper[left] = at;
+                left += usize::from(cells[usize::from(at)] & CHILD != 0);
+            }
+            count = left;
+            offset += stride;
+        }
     }
 
     /// Replaces every leaf under `key`/`len` by what `change` makes of it.
