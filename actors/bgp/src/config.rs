@@ -315,6 +315,11 @@ impl Config {
         self.plan().map(|_| ())
     }
 
+    /// Which VPN routes go into which VRF.
+    pub fn imports(&self) -> Result<crate::vrf::Imports, ConfigError> {
+        self.plan().map(|plan| crate::vrf::Imports::new(&plan.vrfs))
+    }
+
     /// The AS that a peer of that AS knows this speaker by (RFC 5065 4).
     pub(crate) fn local_as_for(&self, remote_as: u32) -> u32 {
         if self.confederation == 0 || self.is_inside(remote_as) { self.local_as } else { self.confederation }

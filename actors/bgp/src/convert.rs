@@ -257,8 +257,6 @@ impl Converter {
             self.lost.distinguishers += routes.len() as u64;
             return;
         }
-        let taken = self.rds.entry(rd).or_default();
-        taken.extend(vrfs.iter().filter(|vrf| !before.contains(vrf)));
         let mut prefixes = Vec::with_capacity(routes.len());
         for route in routes {
             let Some(prefix) = prefix(route.prefix) else { continue };
@@ -270,6 +268,8 @@ impl Converter {
         if prefixes.is_empty() {
             return;
         }
+        let taken = self.rds.entry(rd).or_default();
+        taken.extend(vrfs.iter().filter(|vrf| !before.contains(vrf)));
         let path = Arc::new(path(update, next_hop, with_labels(further, labels, Some(rd))));
         for vrf in vrfs {
             let peer = self.table(VRFS + u32::from(*vrf), out);

@@ -7,8 +7,8 @@ use crate::error::ConfigError;
 
 /// A VRF, its texts read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VrfPlan {
-    pub name: String,
+pub(crate) struct VrfPlan {
+    pub(crate) name: String,
     /// Extended communities.
     import: Vec<[u8; 8]>,
 }
@@ -57,7 +57,7 @@ pub struct Imports {
 }
 
 impl Imports {
-    pub fn new(vrfs: &[VrfPlan]) -> Self {
+    pub(crate) fn new(vrfs: &[VrfPlan]) -> Self {
         let mut by_target: HashMap<[u8; 8], Vec<u16>> = HashMap::new();
         for (number, vrf) in vrfs.iter().enumerate() {
             for target in &vrf.import {

@@ -1,6 +1,12 @@
-//! Sessions with real routers: BIRD 2 and FRR on loopback addresses.
+//! Sessions with real routers on loopback addresses: BIRD 2, FRR, GoBGP, OpenBGPD and ExaBGP, and with one that is
+//! only octets where no daemon does what is to be seen.
 //!
 //! Where a daemon is not installed the test says so and passes, except under CI.
+
+mod exchange;
+mod families;
+mod octets;
+mod withdrawal;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -84,6 +90,29 @@ impl Daemon {
             .spawn()
             .unwrap();
         Self { child, directory }
+    }
+
+    /// Any other daemon, with its configuration in a file of its own directory.
+    fn other(program: &str, arguments: &[&str], file: &str, configuration: &str, environment: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(file);
+        fs::write(&path, configuration.replace("{directory}", &directory.path().display().to_string())).unwrap();
+        // OpenBGPD does not take one that others may read.
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let log = fs::File::create(directory.path().join("log")).unwrap();
+        let child = Command::new(program)
+            .args(arguments)
+            .arg(&path)
+            .envs(environment.iter().copied())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, directory }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
     fn birdc(&self, command: &str) -> String {
