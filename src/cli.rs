@@ -330,6 +330,29 @@ pub enum RibCommand {
         #[command(flatten)]
         remote: RemoteArgs,
     },
+    /// What happened to a prefix: announced, withdrawn, by whom, when; sessions that came and went.
+    History(RibHistoryArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RibHistoryArgs {
+    /// A prefix, or an address: every prefix that covers it.
+    pub prefix: String,
+    /// RFC 3339, -10m, or now.
+    #[arg(long, default_value = "-1h", allow_hyphen_values = true)]
+    pub from: String,
+    #[arg(long, default_value = "now", allow_hyphen_values = true)]
+    pub to: String,
+    /// Name or address of the session; every one without it.
+    #[arg(long)]
+    pub router: Option<String>,
+    /// Of more events, the newest.
+    #[arg(long, default_value_t = 1000)]
+    pub limit: usize,
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use benocs_model::question::{Ask, AskError, Question};
-use benocs_web::{TokenAnswer, TokenRequest};
+use benocs_model::route::HistoryQuestion;
+use benocs_web::{HistoryAnswer, TokenAnswer, TokenRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,6 +33,7 @@ pub enum Request {
     Query(Box<Question>),
     Sql(String),
     Rib { address: String, router: Option<String> },
+    History(HistoryQuestion),
     Status,
     Flows,
     Token(TokenRequest),
@@ -58,6 +60,7 @@ pub struct Answers {
     pub ask: Option<Arc<dyn Ask>>,
     pub sql: Option<SqlAnswer>,
     pub rib: Option<RibAnswer>,
+    pub history: Option<HistoryAnswer>,
     pub status: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub flows: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub tokens: Option<TokenAnswer>,
@@ -160,6 +163,13 @@ async fn answer(request: Request, answers: &Answers) -> Response {
         Request::Rib { address, router } => match &answers.rib {
             None => elsewhere("routes", "ce00"),
             Some(rib) => rib(&address, router.as_deref()).map_or_else(failed, Response::Ok),
+        },
+        Request::History(question) => match answers.history.clone() {
+            None => elsewhere("for the history of routes", "ce00"),
+            Some(history) => match tokio::task::spawn_blocking(move || history(&question)).await {
+                Ok(found) => found.map_or_else(failed, Response::Ok),
+                Err(error) => failed(error.into()),
+            },
         },
         Request::Status => match &answers.status {
             None => elsewhere("its status", "all"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use benocs_model::route::HistoryQuestion;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
@@ -52,6 +53,11 @@ fn call(request: &Request) -> anyhow::Result<Call> {
         Request::Rib { address, router } => {
             let router = router.as_deref().map(|router| format!("&router={}", encoded(router))).unwrap_or_default();
             get(format!("/routes/lookup?address={}{router}", encoded(address)))
+        }
+        Request::History(HistoryQuestion { prefix, from_ms, to_ms, router, limit }) => {
+            let router = router.as_deref().map(|router| format!("&router={}", encoded(router))).unwrap_or_default();
+            let range = format!("from_ms={from_ms}&to_ms={to_ms}&limit={limit}");
+            get(format!("/routes/history?prefix={}&{range}{router}", encoded(prefix)))
         }
         Request::Status => get("/status".to_owned()),
         Request::Flows => get("/flows".to_owned()),

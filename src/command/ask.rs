@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::Context as _;
 use benocs_model::question::dimension::{self, Dimension};
 use benocs_model::question::{Answer, DimensionInfo, Order, Question};
+use benocs_model::route::HistoryQuestion;
 use serde_json::Value;
 
 use super::table;
-use crate::cli::{self, FeedArgs, QueryArgs, RemoteArgs, RibArgs, RibCommand, SqlArgs};
+use crate::cli::{self, FeedArgs, QueryArgs, RemoteArgs, RibArgs, RibCommand, RibHistoryArgs, SqlArgs};
 use crate::control::{self, Request};
 use crate::roles::Usage;
 use crate::{remote, when};
@@ -103,12 +104,49 @@ pub fn sql(data: &Path, arguments: &SqlArgs) -> anyhow::Result<()> {
 }
 
 pub fn rib(data: &Path, arguments: RibArgs) -> anyhow::Result<()> {
-    let RibCommand::Lookup { address, router, json, remote } = arguments.command;
+    let (address, router, json, remote) = match arguments.command {
+        RibCommand::Lookup { address, router, json, remote } => (address, router, json, remote),
+        RibCommand::History(arguments) => return rib_history(data, &arguments),
+    };
     let value = ask(data, &remote, &Request::Rib { address, router })?;
     if json {
         println!("{value}");
     } else {
         print_fields(&value, 0);
+    }
+    Ok(())
+}
+
+fn rib_history(data: &Path, arguments: &RibHistoryArgs) -> anyhow::Result<()> {
+    let now_ms = when::now_ms();
+    let question = HistoryQuestion {
+        prefix: arguments.prefix.clone(),
+        from_ms: moment("--from", &arguments.from, now_ms)?,
+        to_ms: moment("--to", &arguments.to, now_ms)?,
+        router: arguments.router.clone(),
+        limit: arguments.limit,
+    };
+    let value = ask(data, &arguments.remote, &Request::History(question))?;
+    if arguments.json {
+        println!("{value}");
+        return Ok(());
+    }
+    let events = value["events"].as_array().map_or(&[][..], Vec::as_slice);
+    let rows: Vec<Vec<String>> = events
+        .iter()
+        .map(|event| {
+            let time = when::rfc3339(event["ms"].as_i64().unwrap_or(0));
+            let path = &event["path"];
+            let texts = [&event["event"], &event["peer"], &event["prefix"], &path["as_path"], &path["next_hop"]];
+            std::iter::once(time).chain(texts.map(table::cell)).chain([table::cell(&path["communities"])]).collect()
+        })
+        .collect();
+    table::print(&["time", "event", "session", "prefix", "AS path", "next hop", "communities"], &rows);
+    if value["is_cut"] == true {
+        println!("note: there is more before this: give an earlier --to, or a higher --limit");
+    }
+    if let Some(oldest_ms) = value["oldest_ms"].as_i64() {
+        println!("the history begins at {}", when::rfc3339(oldest_ms));
     }
     Ok(())
 }

@@ -287,6 +287,19 @@ impl Site {
                 onward_to.push(onward(link.tables.clone(), |update| update));
                 stages.push(link.start(fatal.clone())?);
             }
+            let mut history = None;
+            if settings.bgp.history.keep_h > 0 {
+                let folder = data.join("history");
+                let (writer, reader) = benocs_bgp::History::open(settings.bgp.history.clone(), &folder)?;
+                let shape = WorkerSettings { name: "history", capacity: 256, tick: PEERS, restart: Restart::Never };
+                let mut writer = Some(writer);
+                let writer = benocs_runtime::spawn(shape, fatal.clone(), move || {
+                    writer.take().ok_or_else(|| anyhow::anyhow!("the history is open already"))
+                });
+                outboxes.push(writer.outbox.clone());
+                history = Some(writer);
+                answers.history = Some(Arc::new(move |question| Ok(serde_json::to_value(reader.search(question)?)?)));
+            }
             let (config, bgp_board) = (settings.bgp.clone(), speaker_board.clone());
             let shape = WorkerSettings { name: "bgp", capacity: 64, tick: ROUTES, restart: Restart::AtMost(5) };
             let speaker = benocs_runtime::spawn(shape, fatal.clone(), move || {
@@ -309,7 +322,9 @@ impl Site {
             )?;
             snmp_status = Some(snmp.status.clone());
             onward_to.push(onward(snmp.handle.outbox.clone(), benocs_snmp::Message::Table));
-            upstream.extend([stage(speaker), stage(snmp.handle)]);
+            upstream.push(stage(speaker));
+            upstream.extend(history.map(stage));
+            upstream.push(stage(snmp.handle));
         }
 
         // dns00
@@ -379,6 +394,7 @@ impl Site {
                 tables: tables.clone(),
                 status: Arc::new(move || status.status()),
                 rib: answers.rib.clone(),
+                history: answers.history.clone(),
                 flows: answers.flows.clone(),
                 newest: Arc::new(move || newest.newest_ms()),
                 runtime: tokio::runtime::Handle::current(),

@@ -176,6 +176,14 @@ fn what_is_stored_equals_the_truth_of_the_simulated_provider() {
         wrong[..wrong.len().min(20)].join("\n")
     );
     assert_eq!(got, want);
+    // What happened to the routes, although the sessions are over.
+    let address = process.query("dst_addr", "")["rows"][0][0].as_str().expect("an address").to_owned();
+    let history = process.json(&["rib", "history", &address, "--json"]);
+    let events = history["events"].as_array().expect("events");
+    let count = |event: &str| events.iter().filter(|one| one["event"] == event).count() as u64;
+    assert_eq!(Some(count("up")), report["bgp_sessions"].as_u64(), "{history}");
+    assert!(count("down") == count("up") && count("announce") > 0 && count("gap") == 0, "{history}");
+    assert!(events.iter().filter(|one| one["event"] == "announce").all(|one| one["path"]["next_hop"].is_string()));
     // Services that share an address within one client prefix cannot be told apart: those may be off, and only those.
     let services = named(&process, &truth_file);
     println!("{services:?}");

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
+use crate::history::HistoryConfig;
 use crate::vrf::VrfPlan;
 
 /// Names of the families that are read.
@@ -60,6 +61,8 @@ pub struct Config {
     pub feed_batches_max: usize,
     /// Routes that may be announced to a router; 0 announces nothing.
     pub announce_max: usize,
+    /// What happened to each prefix, kept on disk.
+    pub history: HistoryConfig,
     /// Routers to have sessions with.
     pub peer: Vec<PeerConfig>,
     /// Whole prefixes to accept sessions from.
@@ -89,6 +92,7 @@ impl Default for Config {
             range_peers_max: 1_000,
             feed_batches_max: 1_024,
             announce_max: 0,
+            history: HistoryConfig::default(),
             peer: Vec::new(),
             range: Vec::new(),
             vrf: Vec::new(),

@@ -132,12 +132,7 @@ impl<'a> Names<'a> {
             as_path: found.path.as_path_text(),
             next_hop: next_hop.to_string(),
             communities: communities_text(found.path),
-            origin: match origin {
-                0 => "igp",
-                1 => "egp",
-                _ => "incomplete",
-            }
-            .to_owned(),
+            origin: origin_text(origin).to_owned(),
             med,
             local_pref,
             peer: peer.name.clone(),
@@ -157,6 +152,15 @@ impl<'a> Names<'a> {
             aigp: found.path.further.as_ref().and_then(|further| further.aigp),
             only_to_customer: found.path.further.as_ref().and_then(|further| further.only_to_customer),
         }
+    }
+}
+
+/// RFC 4271 5.1.1.
+pub(crate) fn origin_text(origin: u8) -> &'static str {
+    match origin {
+        0 => "igp",
+        1 => "egp",
+        _ => "incomplete",
     }
 }
 

@@ -21,6 +21,7 @@ async fn main() -> anyhow::Result<()> {
         tables: support::tables(),
         status: Arc::new(support::status),
         rib: Some(Arc::new(support::routes)),
+        history: Some(Arc::new(support::history)),
         flows: Some(Arc::new(|| support::status()["exporters"].take())),
         newest: Arc::new(|| Some(support::now_ms() / 300_000 * 300_000)),
         runtime: tokio::runtime::Handle::current(),

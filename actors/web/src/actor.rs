@@ -19,6 +19,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::Context as _;
 use benocs_model::question::Ask;
+use benocs_model::route::HistoryQuestion;
 use benocs_model::tables::Tables;
 use benocs_runtime::Fatal;
 use benocs_runtime::state::State;
@@ -39,6 +40,9 @@ use crate::{api, assets, guard, tls, tokens, when};
 /// What routers would do with packets to an address: (address, router's name if only one).
 pub type RibAnswer = Arc<dyn Fn(&str, Option<&str>) -> anyhow::Result<Value> + Send + Sync>;
 
+/// What happened to a prefix.
+pub type HistoryAnswer = Arc<dyn Fn(&HistoryQuestion) -> anyhow::Result<Value> + Send + Sync>;
+
 /// What becomes of a token.
 pub type TokenAnswer = Arc<dyn Fn(&TokenRequest) -> anyhow::Result<Value> + Send + Sync>;
 
@@ -51,6 +55,8 @@ pub struct Engines {
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// None where this process holds no routes.
     pub rib: Option<RibAnswer>,
+    /// `None` where this process keeps no history of routes.
+    pub history: Option<HistoryAnswer>,
     /// Exporters with all that is known of them; `None` where this process collects no flows.
     pub flows: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     /// End of the newest data in the store, UTC ms.

@@ -47,6 +47,7 @@ fn serve(config: Config, delay: Duration) -> anyhow::Result<Served> {
         tables: support::tables(),
         status: Arc::new(support::status),
         rib: Some(Arc::new(support::routes)),
+        history: Some(Arc::new(support::history)),
         flows: Some(Arc::new(|| support::status()["exporters"].take())),
         newest: Arc::new(|| Some(NOON)),
         runtime: tokio::runtime::Handle::current(),
@@ -407,6 +408,14 @@ async fn roles_and_tokens_limit_what_is_served() -> anyhow::Result<()> {
     assert_eq!(routes["routes"][0]["prefix"], "203.0.113.0/24");
     assert_eq!(routes["as_names"], json!({ "1299": "Arelion", "15169": "Google" }));
     assert_eq!(admin.get("/api/v1/routes/lookup?address=%27%3B--")?.status, 400);
+    let asked = format!("from_ms={}&to_ms={NOON}&limit=10", NOON - 3_600_000);
+    assert_eq!(viewer.get(&format!("/api/v1/routes/history?prefix=203.0.113.0%2F24&{asked}"))?.status, 403);
+    let history = admin.get(&format!("/api/v1/routes/history?prefix=203.0.113.0%2F24&{asked}"))?.json()?;
+    assert_eq!(
+        (history["events"][2]["ms"].as_i64(), history["as_names"]["1299"].as_str()),
+        (Some(NOON - 30_000), Some("Arelion"))
+    );
+    assert_eq!(admin.get(&format!("/api/v1/routes/history?prefix=nonsense&{asked}"))?.status, 400);
 
     let made = admin.post("/api/v1/tokens", &json!({ "label": "script", "role": "viewer", "days": 30 }))?;
     assert_eq!(made.status, 201);

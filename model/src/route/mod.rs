@@ -210,6 +210,20 @@ pub enum RouteEvent {
     },
 }
 
+/// What is asked of the history of routes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryQuestion {
+    /// A prefix, or an address: every prefix that covers it.
+    pub prefix: String,
+    /// Unix ms.
+    pub from_ms: i64,
+    pub to_ms: i64,
+    /// Name or address of a session; every one without it.
+    pub router: Option<String>,
+    /// Of more, the newest.
+    pub limit: usize,
+}
+
 /// Events of one or more sessions, in the order in which they arrived.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RouteBatch {

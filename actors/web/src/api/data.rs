@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use benocs_model::question::{Answer, DimensionInfo, Question, dimension, filter};
+use benocs_model::route::HistoryQuestion;
 use futures::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -298,6 +299,20 @@ pub async fn lookup(shared: web::Data<Shared>, _caller: Caller, asked: web::Quer
     };
     reply.insert("as_names".to_owned(), serde_json::json!(names));
     Ok(HttpResponse::Ok().json(reply))
+}
+
+pub async fn history(shared: web::Data<Shared>, _caller: Caller, asked: web::Query<HistoryQuestion>) -> Reply {
+    let Some(history) = shared.engines.history.clone() else {
+        return Err(ApiError::missing("this process keeps no history of routes: ask the one with the BGP sessions"));
+    };
+    let found = web::block(move || history(&asked)).await?;
+    let mut found = found.map_err(|error| ApiError::wrong(format!("{error:#}")))?;
+    let mut numbers = BTreeSet::new();
+    path_numbers(&found, false, &mut numbers);
+    let names = shared.engines.tables.as_names.load();
+    let names: BTreeMap<u32, &Arc<str>> = numbers.into_iter().filter_map(|asn| Some((asn, names.get(&asn)?))).collect();
+    found["as_names"] = serde_json::json!(names);
+    Ok(HttpResponse::Ok().json(found))
 }
 
 /// AS numbers in everything that is called `as_path`.

@@ -44,6 +44,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/flows", Some(Role::Viewer)),
     route("GET", "/live", Some(Role::Viewer)),
     route("GET", "/routes/lookup", Some(Role::Analyst)),
+    route("GET", "/routes/history", Some(Role::Analyst)),
 ];
 
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -69,6 +70,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/flows", web::get().to(data::flows))
         .route("/live", web::get().to(data::live))
         .route("/routes/lookup", web::get().to(data::lookup))
+        .route("/routes/history", web::get().to(data::history))
         .default_service(web::to(data::nothing));
 }
 

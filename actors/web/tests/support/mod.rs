@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use benocs_model::question::dimension::{self, Dimension};
 use benocs_model::question::filter::{Datum, Filter};
 use benocs_model::question::{Answer, Ask, AskError, BoxFuture, DimensionInfo, Order, Question, Sums};
+use benocs_model::route::HistoryQuestion;
 use benocs_model::tables::{TableUpdate, Tables};
 use benocs_web::status::{BgpPeer, Exporter, Feed, Health, Link, Loss, Resolver, SnmpTarget, Status, Store};
 use serde_json::{Value, json};
@@ -334,6 +335,26 @@ pub fn routes(address: &str, router: Option<&str>) -> anyhow::Result<Value> {
         })
         .collect();
     Ok(json!({ "routes": routes }))
+}
+
+pub fn history(question: &HistoryQuestion) -> anyhow::Result<Value> {
+    anyhow::ensure!(question.prefix.contains(['.', ':']), "{:?} is neither a prefix nor an address", question.prefix);
+    let event = |ago_ms: i64, event: &str, path: Value| {
+        json!({
+            "ms": question.to_ms - ago_ms, "event": event, "prefix": "203.0.113.0/24", "peer": "r1.fra",
+            "peer_address": "192.0.2.1", "vrf": "", "path_id": 0, "path": path,
+        })
+    };
+    let path = |as_path: &str| json!({ "as_path": as_path, "next_hop": "198.51.100.1", "communities": "64500:100" });
+    Ok(json!({
+        "prefix": question.prefix, "from_ms": question.from_ms, "to_ms": question.to_ms, "is_cut": false,
+        "oldest_ms": question.from_ms,
+        "events": [
+            event(900_000, "announce", path("15169")),
+            event(60_000, "withdraw", Value::Null),
+            event(30_000, "announce", path("1299 15169")),
+        ],
+    }))
 }
 
 pub fn status() -> Value {

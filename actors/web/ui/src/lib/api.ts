@@ -133,6 +133,31 @@ export const lookup = (address: string, router: string, signal?: AbortSignal) =>
     { signal },
   );
 
+/** One change of a prefix, or of the whole session of a router. */
+export interface Happened {
+  ms: number;
+  event: 'announce' | 'withdraw' | 'up' | 'down' | 'stale' | 'gap';
+  prefix: string;
+  peer: string;
+  vrf: string;
+  path?: { as_path: string; next_hop: string; communities: string; local_pref?: number | null; med?: number | null } | null;
+}
+
+export interface RouteHistory {
+  events: Happened[];
+  is_cut: boolean;
+  oldest_ms: number | null;
+  as_names: Record<string, string>;
+}
+
+export const routeHistory = (prefix: string, router: string, from_ms: number, to_ms: number, signal?: AbortSignal) =>
+  call<RouteHistory>(
+    'GET',
+    `/routes/history?prefix=${encodeURIComponent(prefix)}&from_ms=${from_ms}&to_ms=${to_ms}&limit=500${router ? `&router=${encodeURIComponent(router)}` : ''}`,
+    undefined,
+    { signal },
+  );
+
 /** Asks; when `signal` fires, the server is told to stop too. */
 export async function query(question: Question, signal: AbortSignal): Promise<Answer> {
   const id = crypto.randomUUID();
