@@ -610,7 +610,10 @@ fn families_that_were_not_agreed_or_are_disabled_are_not_taken() {
         r1.update(&moved);
         let answer = until("two", || look().filter(|answer| answer.candidates.len() == 2)).await;
         assert!(
-            answer.candidates.iter().any(|route| route.rd == "64500:1" && route.labels == "1" || route.labels != "")
+            answer
+                .candidates
+                .iter()
+                .any(|route| route.rd == "64500:1" && route.labels == "1" || !route.labels.is_empty())
         );
         // What was disabled was not taken again meanwhile.
         assert_eq!(lab.status("r1").rules, 0);

@@ -15,7 +15,8 @@ type Index = HashMap<DomainKey, u32, ahash::RandomState>;
 #[derive(Default)]
 pub(crate) struct Domains {
     keys: Vec<DomainKey>,
-    /// Apart, for a vector of large things would hold room for more.
+    /// Each by itself: a vector of things so large would hold room for four.
+    #[expect(clippy::vec_box, reason = "ten thousand exporters with one domain each")]
     domains: Vec<Box<Domain>>,
     /// Positions, once there were more than [`FEW`].
     index: Option<Box<Index>>,
