@@ -325,6 +325,9 @@ pub enum RibCommand {
         /// Name or address of the router; every peer without it.
         #[arg(long)]
         router: Option<String>,
+        /// Name of a VRF, as [[bgp.vrf]] gives it; the global table without it.
+        #[arg(long)]
+        vrf: Option<String>,
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -332,6 +335,11 @@ pub enum RibCommand {
     },
     /// What happened to a prefix: announced, withdrawn, by whom, when; sessions that came and went.
     History(RibHistoryArgs),
+    /// FlowSpec rules that routers announce; they are shown, not applied.
+    Flowspec {
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -32,7 +32,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 pub enum Request {
     Query(Box<Question>),
     Sql(String),
-    Rib { address: String, router: Option<String> },
+    Rib { address: String, router: Option<String>, vrf: Option<String> },
+    FlowRules,
     History(HistoryQuestion),
     Status,
     Flows,
@@ -61,13 +62,15 @@ pub struct Answers {
     pub sql: Option<SqlAnswer>,
     pub rib: Option<RibAnswer>,
     pub history: Option<HistoryAnswer>,
+    pub flow_rules: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub status: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub flows: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub tokens: Option<TokenAnswer>,
     pub import: Option<import::Imports>,
 }
 
-pub type RibAnswer = Arc<dyn Fn(&str, Option<&str>) -> anyhow::Result<Value> + Send + Sync>;
+/// Address, router, VRF.
+pub type RibAnswer = Arc<dyn Fn(&str, Option<&str>, Option<&str>) -> anyhow::Result<Value> + Send + Sync>;
 pub type SqlAnswer =
     Arc<dyn Fn(String) -> benocs_model::question::BoxFuture<'static, anyhow::Result<Value>> + Send + Sync>;
 
@@ -160,9 +163,13 @@ async fn answer(request: Request, answers: &Answers) -> Response {
             None => elsewhere("SQL", "storage00"),
             Some(sql) => sql(text).await.map_or_else(failed, Response::Ok),
         },
-        Request::Rib { address, router } => match &answers.rib {
+        Request::Rib { address, router, vrf } => match &answers.rib {
             None => elsewhere("routes", "ce00"),
-            Some(rib) => rib(&address, router.as_deref()).map_or_else(failed, Response::Ok),
+            Some(rib) => rib(&address, router.as_deref(), vrf.as_deref()).map_or_else(failed, Response::Ok),
+        },
+        Request::FlowRules => match &answers.flow_rules {
+            None => elsewhere("FlowSpec rules", "ce00"),
+            Some(rules) => Response::Ok(rules()),
         },
         Request::History(question) => match answers.history.clone() {
             None => elsewhere("for the history of routes", "ce00"),

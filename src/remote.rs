@@ -50,9 +50,12 @@ fn call(request: &Request) -> anyhow::Result<Call> {
         Request::Query(question) => {
             Ok(Call { path: "/query".to_owned(), body: Some(serde_json::to_string(question)?) })
         }
-        Request::Rib { address, router } => {
-            let router = router.as_deref().map(|router| format!("&router={}", encoded(router))).unwrap_or_default();
-            get(format!("/routes/lookup?address={}{router}", encoded(address)))
+        Request::Rib { address, router, vrf } => {
+            let more = |name: &str, value: &Option<String>| {
+                value.as_deref().map(|value| format!("&{name}={}", encoded(value))).unwrap_or_default()
+            };
+            let (router, vrf) = (more("router", router), more("vrf", vrf));
+            get(format!("/routes/lookup?address={}{router}{vrf}", encoded(address)))
         }
         Request::History(HistoryQuestion { prefix, from_ms, to_ms, router, limit }) => {
             let router = router.as_deref().map(|router| format!("&router={}", encoded(router))).unwrap_or_default();
@@ -61,7 +64,7 @@ fn call(request: &Request) -> anyhow::Result<Call> {
         }
         Request::Status => get("/status".to_owned()),
         Request::Flows => get("/flows".to_owned()),
-        Request::Sql(_) | Request::Token(_) | Request::Import => {
+        Request::Sql(_) | Request::Token(_) | Request::Import | Request::FlowRules => {
             bail!("this is answered on the machine itself only: leave out --url")
         }
     }
@@ -220,8 +223,9 @@ mod tests {
 
     #[test]
     fn requests_are_paths_of_the_api() -> anyhow::Result<()> {
-        let lookup = Request::Rib { address: "2001:db8::1".to_owned(), router: Some("r1&x".to_owned()) };
-        assert_eq!(call(&lookup)?.path, "/routes/lookup?address=2001%3Adb8%3A%3A1&router=r1%26x");
+        let (router, vrf) = (Some("r1&x".to_owned()), Some("blue".to_owned()));
+        let lookup = Request::Rib { address: "2001:db8::1".to_owned(), router, vrf };
+        assert_eq!(call(&lookup)?.path, "/routes/lookup?address=2001%3Adb8%3A%3A1&router=r1%26x&vrf=blue");
         assert_eq!(call(&Request::Status)?, Call { path: "/status".to_owned(), body: None });
         assert!(call(&Request::Sql("select 1".to_owned())).is_err());
         Ok(())

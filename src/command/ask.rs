@@ -104,11 +104,13 @@ pub fn sql(data: &Path, arguments: &SqlArgs) -> anyhow::Result<()> {
 }
 
 pub fn rib(data: &Path, arguments: RibArgs) -> anyhow::Result<()> {
-    let (address, router, json, remote) = match arguments.command {
-        RibCommand::Lookup { address, router, json, remote } => (address, router, json, remote),
+    let (value, json) = match arguments.command {
+        RibCommand::Lookup { address, router, vrf, json, remote } => {
+            (ask(data, &remote, &Request::Rib { address, router, vrf })?, json)
+        }
         RibCommand::History(arguments) => return rib_history(data, &arguments),
+        RibCommand::Flowspec { json } => (control::ask(data, &Request::FlowRules)?, json),
     };
-    let value = ask(data, &remote, &Request::Rib { address, router })?;
     if json {
         println!("{value}");
     } else {

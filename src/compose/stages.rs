@@ -306,6 +306,8 @@ impl Site {
                 benocs_bgp::Speaker::new(config.clone(), outboxes.clone(), bgp_board.clone())
             });
             answers.rib = Some(rib(routes.clone(), tables.clone()));
+            let rules = speaker_board.clone();
+            answers.flow_rules = Some(Arc::new(move || serde_json::to_value(&*rules.rules()).unwrap_or_default()));
             tell_peers(routes.clone(), engine.outbox.clone());
             let systems = engine.outbox.clone();
             let snmp = benocs_snmp::spawn(
@@ -519,10 +521,11 @@ fn tell_peers(routes: RouteReader, engine: Outbox<engine::Message>) {
 
 /// `rib lookup`: the route's fields, then every other candidate.
 fn rib(routes: RouteReader, tables: Arc<Tables>) -> RibAnswer {
-    Arc::new(move |address: &str, router: Option<&str>| {
+    Arc::new(move |address: &str, router: Option<&str>, vrf: Option<&str>| {
         let address: std::net::IpAddr =
             address.parse().map_err(|_| anyhow::anyhow!("{address:?} is not an address, as in 192.0.2.1"))?;
-        let answer = benocs_bgp::rib_lookup(&routes.view(), &tables.network.load(), address.into(), router)?;
+        let (view, network, vrf) = (routes.view(), tables.network.load(), vrf.unwrap_or_default());
+        let answer = benocs_bgp::rib_lookup_in(&view, &network, address.into(), router, vrf)?;
         let mut value = serde_json::to_value(&answer)?;
         // Whoever asks finds the field, also where nobody has a route.
         if let Some(fields) = value.as_object_mut() {

@@ -37,8 +37,8 @@ use crate::metrics::Metrics;
 use crate::tokens::TokenRequest;
 use crate::{api, assets, guard, tls, tokens, when};
 
-/// What routers would do with packets to an address: (address, router's name if only one).
-pub type RibAnswer = Arc<dyn Fn(&str, Option<&str>) -> anyhow::Result<Value> + Send + Sync>;
+/// What routers would do with packets to an address: (address, router's name if only one, VRF's name).
+pub type RibAnswer = Arc<dyn Fn(&str, Option<&str>, Option<&str>) -> anyhow::Result<Value> + Send + Sync>;
 
 /// What happened to a prefix.
 pub type HistoryAnswer = Arc<dyn Fn(&HistoryQuestion) -> anyhow::Result<Value> + Send + Sync>;

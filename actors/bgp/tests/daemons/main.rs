@@ -136,8 +136,11 @@ impl Daemon {
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+        let id = self.child.id().to_string();
+        // OpenBGPD's sessions are a process of their own.
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let all = std::iter::once(id.as_str()).chain(children.split_whitespace());
+        assert!(Command::new("kill").arg(signal).args(all).status().unwrap().success());
     }
 }
 

@@ -275,19 +275,20 @@ pub async fn flows(shared: web::Data<Shared>, _caller: Caller) -> Reply {
 pub struct Lookup {
     address: String,
     router: Option<String>,
+    vrf: Option<String>,
 }
 
 pub async fn lookup(shared: web::Data<Shared>, _caller: Caller, asked: web::Query<Lookup>) -> Reply {
     let Some(rib) = shared.engines.rib.clone() else {
         return Err(ApiError::missing("this process holds no routes: ask the one with the BGP sessions"));
     };
-    let Lookup { address, router } = asked.into_inner();
+    let Lookup { address, router, vrf } = asked.into_inner();
     let address = address.trim().to_owned();
     let plain = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '/');
     if address.is_empty() || address.len() > 64 || !address.chars().all(plain) {
         return Err(ApiError::wrong("this is neither an address nor a prefix"));
     }
-    let found = web::block(move || rib(&address, router.as_deref())).await?;
+    let found = web::block(move || rib(&address, router.as_deref(), vrf.as_deref())).await?;
     let found = found.map_err(|error| ApiError::wrong(format!("{error:#}")))?;
     let mut numbers = BTreeSet::new();
     path_numbers(&found, false, &mut numbers);

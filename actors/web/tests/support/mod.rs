@@ -316,7 +316,7 @@ pub fn tables() -> Arc<Tables> {
     Arc::new(tables)
 }
 
-pub fn routes(address: &str, router: Option<&str>) -> anyhow::Result<Value> {
+pub fn routes(address: &str, router: Option<&str>, _vrf: Option<&str>) -> anyhow::Result<Value> {
     let address: std::net::IpAddr =
         address.parse().map_err(|_| anyhow::anyhow!("{address} is no address: give one like 192.0.2.1"))?;
     let all = ["r1.fra", "r2.fra", "r1.ber", "r1.ham"];
