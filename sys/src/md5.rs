@@ -74,7 +74,7 @@ fn set(socket: &impl AsFd, peer: IpAddr, prefix_length: Option<u8>, key: &[u8]) 
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
     use std::time::Duration;
 
     use socket2::{Domain, SockAddr, Socket, Type};
@@ -82,8 +82,9 @@ mod tests {
     use super::*;
 
     fn client(to: SocketAddr, key: &[u8]) -> io::Result<Socket> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.bind(&SockAddr::from(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)))?;
+        let own = if to.is_ipv6() { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.bind(&SockAddr::from(SocketAddr::new(own, 0)))?;
         set_tcp_md5(&socket, to.ip(), key)?;
         socket.connect_timeout(&SockAddr::from(to), Duration::from_millis(300))?;
         Ok(socket)
@@ -105,6 +106,26 @@ mod tests {
         let mut octets = [0; 4];
         accepted.read_exact(&mut octets).unwrap();
         assert_eq!(&octets, b"open");
+    }
+
+    #[test]
+    fn ipv6_is_signed_too() {
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        for set in [
+            set_tcp_md5(&listener, address.ip(), b"secret"),
+            set_tcp_md5_prefix(&listener, Ipv6Addr::LOCALHOST.into(), 64, b"wide"),
+        ] {
+            if let Err(error) = set {
+                assert!(std::env::var_os("CI").is_none(), "the kernel refuses TCP-MD5: {error}");
+                println!("skipped: the kernel refuses TCP-MD5: {error}");
+                return;
+            }
+        }
+        client(address, b"secret").unwrap();
+        assert!(client(address, b"wide").is_err(), "the longer prefix counts");
+        set_tcp_md5(&listener, address.ip(), b"").unwrap();
+        client(address, b"wide").unwrap();
     }
 
     #[test]

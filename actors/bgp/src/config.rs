@@ -479,6 +479,13 @@ impl Config {
                 peers: announce.peers.clone(),
             });
         }
+        for (number, announce) in announces.iter().enumerate() {
+            // Peers of ranges have names of their own.
+            let unknown = |name: &&String| !self.peer.iter().any(|peer| peer.name == **name || peer.address == **name);
+            if let Some(name) = announce.peers.iter().find(unknown).filter(|_| self.range.is_empty()) {
+                return Err(value(format!("bgp.announce[{number}].peers"), name, "give names of [[bgp.peer]]"));
+            }
+        }
         // The guard: what a router would be told must be meant twice.
         for announce in &announces {
             for peer in &announce.peers {

@@ -172,10 +172,12 @@ impl<'a> Nlri<'a> {
         std::iter::from_fn(move || if cursor.rest.is_empty() { None } else { nlri.rule(&mut cursor).ok() })
     }
 
+    #[inline]
     fn path_id(&self, cursor: &mut Cursor<'a>) -> Result<u32, WireError> {
         if self.add_path { cursor.array("path identifier").map(u32::from_be_bytes) } else { Ok(0) }
     }
 
+    #[inline]
     fn route(&self, cursor: &mut Cursor<'a>) -> Result<NlriRoute<'a>, WireError> {
         let path_id = self.path_id(cursor)?;
         let at = cursor.offset;

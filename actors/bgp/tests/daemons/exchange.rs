@@ -1,5 +1,5 @@
-//! Tables of some thousand prefixes from each daemon, over IPv4 with a password and over IPv6 without one, are what the
-//! daemon itself shows; then the session ends in each of its ways.
+//! Tables of some thousand prefixes from each daemon, over IPv4 with a password and over IPv6 with one or without, are what
+//! the daemon itself shows; then the session ends in each of its ways.
 
 use std::collections::BTreeMap;
 
@@ -62,15 +62,18 @@ fn signs() -> bool {
     signs
 }
 
-/// A lab whose peer `four` is signed and at 127.0.0.`host`, and whose peer `six` is at ::1.
-async fn lab(host: u8, connects: Option<u16>) -> (Lab, tempfile::TempDir) {
+/// A lab whose peer `four` is signed and at 127.0.0.`host`, and whose peer `six` is at ::1, signed or not.
+async fn lab(host: u8, signed: bool, connects: Option<u16>) -> (Lab, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let password_file: PathBuf = directory.path().join("password");
     fs::write(&password_file, PASSWORD).unwrap();
     let mut four = peer("four", &format!("127.0.0.{host}"), LOCAL_AS);
     let mut six = peer("six", "::1", LOCAL_AS);
     if signs() {
-        four.password_file = password_file;
+        four.password_file = password_file.clone();
+        if signed {
+            six.password_file = password_file;
+        }
     }
     if let Some(port) = connects {
         for peer in [&mut four, &mut six] {
@@ -174,7 +177,8 @@ fn bird() {
         return;
     }
     benocs_runtime::block_on(async {
-        let (lab, _keep) = lab(61, None).await;
+        let (lab, _keep) = lab(61, true, None).await;
+        let port = free_port();
         let routes = |count: u32, prefix: fn(u32) -> String| {
             let route = |number: u32| {
                 let [first, second] = asns(group(number));
@@ -203,8 +207,8 @@ fn bird() {
              protocol static {{ ipv6; {} }}\n{}{}",
             routes(V4, v4),
             routes(V6, v6),
-            session("four", "127.0.0.61 port 17961", "127.0.0.1", lab.port, &password),
-            session("six", "::1 port 17961", "::1", lab.port_v6, ""),
+            session("four", &format!("127.0.0.61 port {port}"), "127.0.0.1", lab.port, &password),
+            session("six", &format!("::1 port {port}"), "::1", lab.port_v6, &password),
         ));
         let control = daemon.directory.path().join("bird.ctl");
         let birdc = |arguments: &[&str]| {
@@ -241,7 +245,7 @@ fn frr() {
         return;
     }
     benocs_runtime::block_on(async {
-        let (lab, _keep) = lab(62, None).await;
+        let (lab, _keep) = lab(62, true, None).await;
         let networks = |count: u32, prefix: fn(u32) -> String| {
             (0..count).map(|n| format!("  network {} route-map g{}\n", prefix(n), group(n))).collect::<String>()
         };
@@ -255,7 +259,11 @@ fn frr() {
                  neighbor {address} timers connect 1\n neighbor {address} timers 2 6\n"
             )
         };
-        let password = if signs() { format!(" neighbor 127.0.0.1 password {PASSWORD}\n") } else { String::new() };
+        let password = if signs() {
+            format!(" neighbor 127.0.0.1 password {PASSWORD}\n neighbor ::1 password {PASSWORD}\n")
+        } else {
+            String::new()
+        };
         let mut daemon = Daemon::frr(&format!(
             "hostname frr\nroute-map out4 permit 10\n set ip next-hop 192.0.2.62\nexit\n{}router bgp {LOCAL_AS}\n bgp router-id 10.0.0.62\n no bgp network import-check\n \
              bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n{}{}{password} \
@@ -348,7 +356,8 @@ fn gobgp() {
         return;
     }
     benocs_runtime::block_on(async {
-        let (lab, _keep) = lab(63, Some(17_963)).await;
+        let (port, api) = (free_port(), free_port().to_string());
+        let (lab, _keep) = lab(63, false, Some(port)).await;
         let password = if signs() { format!("auth-password = \"{PASSWORD}\"") } else { String::new() };
         let neighbor = |address: &str, more: &str| {
             format!(
@@ -364,10 +373,10 @@ fn gobgp() {
         };
         let mut daemon = Daemon::other(
             GOBGPD,
-            &["--api-hosts", "127.0.0.1:17863", "-f"],
+            &["--api-hosts", &format!("127.0.0.1:{api}"), "-f"],
             "gobgpd.toml",
             &format!(
-                "[global.config]\nas = {LOCAL_AS}\nrouter-id = \"10.0.0.63\"\nport = 17963\n\
+                "[global.config]\nas = {LOCAL_AS}\nrouter-id = \"10.0.0.63\"\nport = {port}\n\
                  local-address-list = [\"127.0.0.63\", \"::1\"]\n{}{}",
                 neighbor("127.0.0.1", &password),
                 neighbor("::1", ""),
@@ -377,7 +386,7 @@ fn gobgp() {
         let all: Vec<(u32, String, bool)> =
             (0..V4).map(|n| (n, v4(n), false)).chain((0..V6).map(|n| (n, v6(n), true))).collect();
         let gobgp = |arguments: &[&str]| {
-            let output = Command::new(GOBGP).args(["-u", "127.0.0.1", "-p", "17863"]).args(arguments).output().unwrap();
+            let output = Command::new(GOBGP).args(["-u", "127.0.0.1", "-p", &api]).args(arguments).output().unwrap();
             (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
         };
         until_or(|| daemon.log(), || gobgp(&["global"]).0.then_some(())).await;
@@ -429,7 +438,7 @@ fn openbgpd() {
         return;
     }
     benocs_runtime::block_on(async {
-        let (lab, _keep) = lab(64, None).await;
+        let (lab, _keep) = lab(64, false, None).await;
         let network = |prefix: String, number: u32| {
             format!("network {prefix} set {{ metric {0} prepend-self {0} }}\n", group(number))
         };
@@ -446,8 +455,9 @@ fn openbgpd() {
             &["-d", "-v", "-f"],
             "bgpd.conf",
             &format!(
-                "AS {LOCAL_AS}\nrouter-id 10.0.0.64\nfib-update no\nlisten on 127.0.0.64 port 17964\n\
+                "AS {LOCAL_AS}\nrouter-id 10.0.0.64\nfib-update no\nlisten on 127.0.0.64 port {}\n\
                  socket \"{{directory}}/control\"\n{}{}allow to any\n{networks}",
+                free_port(),
                 neighbor("127.0.0.1", "127.0.0.64", lab.port, &password),
                 neighbor("::1", "::1", lab.port_v6, ""),
             ),
@@ -478,7 +488,7 @@ fn exabgp() {
         return;
     }
     benocs_runtime::block_on(async {
-        let (lab, _keep) = lab(65, None).await;
+        let (lab, _keep) = lab(65, false, None).await;
         let routes: String = (0..V4)
             .map(|n| (v4(n), n, "192.0.2.65"))
             .chain((0..V6).map(|n| (v6(n), n, "2001:db8::65")))

@@ -36,8 +36,9 @@ fn gobgp_originates_vpn_labelled_and_flow_spec_routes() {
             "ipv4-flowspec",
             "ipv6-flowspec",
         ];
+        let (port, api) = (free_port(), free_port().to_string());
         let mut r1 = with_families("r1", "127.0.0.66", &names);
-        (r1.passive, r1.port, r1.local_address) = (false, 17_966, "127.0.0.1".into());
+        (r1.passive, r1.port, r1.local_address) = (false, port, "127.0.0.1".into());
         let vrf = |name: &str, import: &str| VrfConfig { name: name.into(), import: vec![import.into()] };
         let config = Config {
             peer: vec![r1],
@@ -58,10 +59,10 @@ fn gobgp_originates_vpn_labelled_and_flow_spec_routes() {
             .map(|name| format!("[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{name}\"\n"));
         let daemon = Daemon::other(
             GOBGPD,
-            &["--api-hosts", "127.0.0.1:17866", "-f"],
+            &["--api-hosts", &format!("127.0.0.1:{api}"), "-f"],
             "gobgpd.toml",
             &format!(
-                "[global.config]\nas = {LOCAL_AS}\nrouter-id = \"10.0.0.66\"\nport = 17966\n\
+                "[global.config]\nas = {LOCAL_AS}\nrouter-id = \"10.0.0.66\"\nport = {port}\n\
                  local-address-list = [\"127.0.0.66\"]\n[[neighbors]]\n[neighbors.config]\n\
                  neighbor-address = \"127.0.0.1\"\npeer-as = {LOCAL_AS}\n\
                  [neighbors.transport.config]\npassive-mode = true\n{}",
@@ -70,7 +71,7 @@ fn gobgp_originates_vpn_labelled_and_flow_spec_routes() {
             &[],
         );
         let gobgp = |arguments: &str| {
-            let all = ["-u", "127.0.0.1", "-p", "17866"].into_iter().chain(arguments.split(' '));
+            let all = ["-u", "127.0.0.1", "-p", &api].into_iter().chain(arguments.split(' '));
             let output = Command::new(GOBGP).args(all).output().unwrap();
             (
                 output.status.success(),

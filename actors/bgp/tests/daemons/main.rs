@@ -37,6 +37,11 @@ fn installed(programs: &[&str]) -> bool {
     false
 }
 
+/// One that nobody listens on: other runs of these tests have theirs.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
 /// A daemon that dies with the test.
 struct Daemon {
     child: Child,

@@ -34,8 +34,9 @@ fn two_routers_answer_each_for_itself_while_one_withdraws() {
         let lab = Lab::start(config, vec![outbox]).await;
         let one = bird(72, lab.port, &(same(64_701) + "} protocol static bulk { ipv4; " + &large()), "", "", "");
         let one = Daemon::bird(&one);
-        let two = Daemon::bird(&bird(73, lab.port, &same(64_702), "", "", ""));
-        lab.has("r2", (SAME, 0)).await;
+        let more = same(64_702) + "} protocol static more { ipv4; route 22.0.0.0/24 blackhole;";
+        let two = Daemon::bird(&bird(73, lab.port, &more, "", "", ""));
+        lab.has("r2", (SAME + 1, 0)).await;
         lab.has("r1", (SAME + ROUTES, 0)).await;
 
         let check = || {
@@ -62,8 +63,7 @@ fn two_routers_answer_each_for_itself_while_one_withdraws() {
                     seen += 1;
                     check();
                     if !std::mem::replace(&mut news, true) {
-                        two.birdc("disable static4");
-                        two.birdc("enable static4");
+                        two.birdc("disable more");
                     }
                 }
                 (left == SAME).then_some(())
