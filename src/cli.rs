@@ -98,7 +98,7 @@ pub struct ConfigArgs {
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
     /// pcap, pcapng, IPFIX file, file of nfdump 1.6 or 1.7 (its flows are sent as IPFIX), or one UDP payload (.dat,
-    /// .bin); also compressed (gzip, zstd).
+    /// .bin); also compressed (gzip, bzip2, zstd).
     #[arg(required = true)]
     pub capture: Vec<PathBuf>,
     /// Where to send to.
@@ -124,7 +124,7 @@ pub struct ReplayArgs {
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// pcap, pcapng, IPFIX file (RFC 5655), file of nfdump 1.6 or 1.7 in any compression, or one UDP payload (.dat,
-    /// .bin); also compressed (gzip, zstd). In order, the oldest first: templates are found in earlier files.
+    /// .bin); also compressed (gzip, bzip2, zstd). In order, the oldest first: templates are found in earlier files.
     #[arg(required = true, value_name = "FILE")]
     pub file: Vec<PathBuf>,
     /// Only packets to this UDP port of a capture.
@@ -335,6 +335,32 @@ pub enum RibCommand {
     },
     /// What happened to a prefix: announced, withdrawn, by whom, when; sessions that came and went.
     History(RibHistoryArgs),
+    /// Put the routes of MRT files (RFC 6396) into the running process's table.
+    ///
+    /// The peers in a file are peers of the table, named after the file and their address: they answer after routers'
+    /// own sessions, and as a fallback like these. A file of the same name takes the place of the one before; routes of
+    /// files go when the process ends. Tables (TABLE_DUMP, TABLE_DUMP_V2) and updates (BGP4MP) of IPv4 and IPv6 unicast
+    /// are read, with path identifiers.
+    Import {
+        /// In order; also compressed (gzip, bzip2, zstd).
+        #[arg(required = true, value_name = "FILE")]
+        file: Vec<PathBuf>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the running process's table to a file, as TABLE_DUMP_V2 of MRT (RFC 6396).
+    ///
+    /// IPv4 and IPv6 unicast of all peers that name flows, the global table's. When a route came is not kept: the time of
+    /// each is the dump's.
+    Dump {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Only this router's, by name or address.
+        #[arg(long)]
+        router: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
     /// FlowSpec rules that routers announce; they are shown, not applied.
     Flowspec {
         #[arg(long)]

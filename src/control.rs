@@ -4,6 +4,7 @@
 //! then the connection is closed. An import is longer: see [`import`].
 
 pub mod import;
+pub mod rib;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,6 +36,8 @@ pub enum Request {
     Rib { address: String, router: Option<String>, vrf: Option<String> },
     FlowRules,
     History(HistoryQuestion),
+    RibImport { name: String },
+    RibDump { router: Option<String> },
     Status,
     Flows,
     Token(TokenRequest),
@@ -67,6 +70,7 @@ pub struct Answers {
     pub flows: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub tokens: Option<TokenAnswer>,
     pub import: Option<import::Imports>,
+    pub rib_files: Option<rib::RibFiles>,
 }
 
 /// Address, router, VRF.
@@ -126,6 +130,14 @@ async fn converse(stream: UnixStream, answers: Answers) -> anyhow::Result<()> {
         reader.get_mut().set_limit(u64::MAX);
         return import::converse(reader, writer, imports).await;
     }
+    let request = match (request, &answers.rib_files) {
+        (Ok(Request::RibImport { name }), Some(files)) => {
+            reader.get_mut().set_limit(u64::MAX);
+            return rib::import(reader, writer, name, files).await;
+        }
+        (Ok(Request::RibDump { router }), Some(files)) => return rib::dump(writer, router, files).await,
+        (request, _) => request,
+    };
     let response = match request {
         // A client that hangs up cancels its question.
         Ok(request) => tokio::select! {
@@ -192,6 +204,7 @@ async fn answer(request: Request, answers: &Answers) -> Response {
         },
         // Answered elsewhere where there is one.
         Request::Import => elsewhere("imports", "netflow00"),
+        Request::RibImport { .. } | Request::RibDump { .. } => elsewhere("routes", "ce00"),
     }
 }
 

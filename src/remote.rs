@@ -64,7 +64,12 @@ fn call(request: &Request) -> anyhow::Result<Call> {
         }
         Request::Status => get("/status".to_owned()),
         Request::Flows => get("/flows".to_owned()),
-        Request::Sql(_) | Request::Token(_) | Request::Import | Request::FlowRules => {
+        Request::Sql(_)
+        | Request::Token(_)
+        | Request::Import
+        | Request::FlowRules
+        | Request::RibImport { .. }
+        | Request::RibDump { .. } => {
             bail!("this is answered on the machine itself only: leave out --url")
         }
     }

@@ -244,6 +244,7 @@ impl Settings {
             ("collector.ipfix_tls_listen", &self.collector.ipfix_tls_listen),
             ("sflow.listen", &self.sflow.listen),
             ("bgp.listen", &self.bgp.listen),
+            ("bgp.bmp.listen", &self.bgp.bmp.listen),
             ("dnstap.listen", &self.dnstap.listen),
             ("web.listen", &self.web.listen),
             ("web.redirect_listen", &self.web.redirect_listen),

@@ -9,7 +9,7 @@ use benocs_model::question::{Answer, DimensionInfo, Order, Question};
 use benocs_model::route::HistoryQuestion;
 use serde_json::Value;
 
-use super::table;
+use super::{rib, table};
 use crate::cli::{self, FeedArgs, QueryArgs, RemoteArgs, RibArgs, RibCommand, RibHistoryArgs, SqlArgs};
 use crate::control::{self, Request};
 use crate::roles::Usage;
@@ -109,6 +109,8 @@ pub fn rib(data: &Path, arguments: RibArgs) -> anyhow::Result<()> {
             (ask(data, &remote, &Request::Rib { address, router, vrf })?, json)
         }
         RibCommand::History(arguments) => return rib_history(data, &arguments),
+        RibCommand::Import { file, json } => return rib::import(data, &file, json),
+        RibCommand::Dump { file, router, json } => return rib::dump(data, &file, router.as_deref(), json),
         RibCommand::Flowspec { json } => (control::ask(data, &Request::FlowRules)?, json),
     };
     if json {

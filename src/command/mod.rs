@@ -4,6 +4,7 @@ mod ask;
 mod bench;
 mod flows;
 mod import;
+mod rib;
 mod table;
 mod token;
 mod traffic;

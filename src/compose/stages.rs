@@ -34,8 +34,10 @@ use super::hub::{Hub, onward};
 use super::links::Links;
 use super::status::{self, Exporters};
 use crate::control::import::{BeginImport, Imports};
+use crate::control::rib::RibFiles;
 use crate::control::{Answers, RibAnswer, SqlAnswer};
 use crate::settings::Settings;
+use crate::when;
 
 /// Commits that wait for the log; they are cumulative, so few are enough.
 const COMMITS: usize = 64;
@@ -308,6 +310,7 @@ impl Site {
             answers.rib = Some(rib(routes.clone(), tables.clone()));
             let rules = speaker_board.clone();
             answers.flow_rules = Some(Arc::new(move || serde_json::to_value(&*rules.rules()).unwrap_or_default()));
+            answers.rib_files = Some(rib_files(settings, speaker.outbox.clone(), routes.clone(), tables.clone())?);
             tell_peers(routes.clone(), engine.outbox.clone());
             let systems = engine.outbox.clone();
             let snmp = benocs_snmp::spawn(
@@ -532,6 +535,22 @@ fn rib(routes: RouteReader, tables: Arc<Tables>) -> RibAnswer {
             fields.entry("prefix").or_insert(Value::Null);
         }
         Ok(value)
+    })
+}
+
+fn rib_files(
+    settings: &Settings,
+    speaker: Outbox<benocs_bgp::SpeakerMessage>,
+    routes: RouteReader,
+    tables: Arc<Tables>,
+) -> anyhow::Result<RibFiles> {
+    let id: std::net::Ipv4Addr = settings.bgp.router_id.parse().context("bgp.router_id")?;
+    Ok(RibFiles {
+        import: Arc::new(move |name, next| benocs_bgp::import_mrt(name, &speaker, next)),
+        dump: Arc::new(move |router, write| {
+            let time_s = u32::try_from(when::now_ms() / 1000).unwrap_or(u32::MAX);
+            benocs_bgp::dump_mrt(&routes.view(), &tables.network.load(), router, id.octets(), time_s, write)
+        }),
     })
 }
 

@@ -333,6 +333,7 @@ fn fill_bgp(board: &benocs_bgp::Board, status: &mut Status) {
             BgpPeer {
                 name: peer.name.clone(),
                 address: peer.address.clone(),
+                source: peer.source.clone(),
                 remote_as: peer.remote_as,
                 state: peer.state.replace('-', "_"),
                 since_ms: Some(peer.since),
@@ -344,13 +345,18 @@ fn fill_bgp(board: &benocs_bgp::Board, status: &mut Status) {
             }
         })
         .collect();
-    let up = status.bgp_peers.iter().filter(|peer| peer.health == Health::Good).count();
+    let count = |source: &str| {
+        let of: Vec<&BgpPeer> = status.bgp_peers.iter().filter(|peer| peer.source == source).collect();
+        (of.iter().filter(|peer| peer.health == Health::Good).count(), of.len())
+    };
+    let ((up, sessions), (monitoring, routers)) = (count("bgp"), count("bmp-router"));
+    let bmp = if routers > 0 { format!(", {monitoring} of {routers} routers over BMP") } else { String::new() };
     let routes: u64 = status.bgp_peers.iter().map(|peer| peer.routes_v4 + peer.routes_v6).sum();
     status.feeds.push(feed(
         "bgp",
         "BGP",
         worst(status.bgp_peers.iter().map(|peer| peer.health)),
-        format!("{up} of {} sessions, {routes} routes", status.bgp_peers.len()),
+        format!("{up} of {sessions} sessions{bmp}, {routes} routes"),
         "no router is a BGP peer yet: add [[bgp.peer]]",
         None,
     ));

@@ -85,7 +85,7 @@ pub struct PeerIndex<'a> {
     peers: &'a [u8],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IndexedPeer {
     pub bgp_id: [u8; 4],
     pub address: IpAddr,
@@ -134,6 +134,10 @@ impl<'a> Rib<'a> {
 }
 
 impl<'a> Entry<'a> {
+    pub fn attributes(&self) -> &'a [u8] {
+        self.attributes.rest
+    }
+
     /// RFC 6396 4.3.4: AS numbers of four octets.
     pub fn route(&self) -> Result<TableRoute<'a>, BgpError> {
         TableRoute::parse(self.attributes.rest, self.attributes.offset, true)
@@ -152,6 +156,10 @@ pub struct TableEntry<'a> {
 }
 
 impl<'a> TableEntry<'a> {
+    pub fn attributes(&self) -> &'a [u8] {
+        self.attributes.rest
+    }
+
     /// AS numbers of two octets.
     pub fn route(&self) -> Result<TableRoute<'a>, BgpError> {
         TableRoute::parse(self.attributes.rest, self.attributes.offset, false)

@@ -1,6 +1,6 @@
 //! The speaker.
 //!
-//!   routers (1..n) --TCP: BGP--> [speaker: a task a session] --RouteBatch--> link (0..n)
+//!   routers (1..n) --TCP: BGP, BMP--> [speaker: a task a session] --RouteBatch--> link (0..n)
 //!                                          |
 //!                                      RouteView --> `rib lookup`, enricher in the same process
 //!
@@ -20,9 +20,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use crate::bmp;
 use crate::config::{Config, PeerPlan, Plan, Template};
 use crate::core::{Board, Core};
 use crate::error::ConfigError;
+use crate::file::FileStep;
 use crate::session;
 
 const BACKLOG: i32 = 128;
@@ -35,6 +37,8 @@ const SHUTDOWN_TEXT: &str = "collector is shutting down";
 pub enum SpeakerMessage {
     /// Peers of the address, or all, are to send all their routes again (RFC 2918).
     Refresh(Option<IpAddr>),
+    /// Of a file that is being read.
+    File(FileStep),
 }
 
 pub struct Speaker {
@@ -67,6 +71,11 @@ impl Worker for Speaker {
             context.spawn(accept(self.core.clone(), listener));
         }
         self.board.set_listening(listening);
+        let stations = self.core.borrow().config.bmp.addresses()?;
+        let stations = stations.into_iter().map(bmp::listen).collect::<Result<Vec<_>, _>>()?;
+        let addresses = stations.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        self.board.set_bmp_listening(addresses);
+        stations.into_iter().for_each(|listener| context.spawn(bmp::accept(self.core.clone(), listener)));
         for (number, peer) in plan.peers.iter().enumerate().filter(|(_, peer)| !peer.passive) {
             context.spawn(connect(self.core.clone(), number, peer.clone()));
         }
@@ -80,6 +89,7 @@ impl Worker for Speaker {
                 let asked = self.core.borrow().refresh(address);
                 tracing::info!(peers = asked, "asked for routes again");
             }
+            SpeakerMessage::File(step) => self.core.borrow_mut().file(step),
         }
         Ok(())
     }

@@ -71,6 +71,8 @@ pub struct Config {
     pub vrf: Vec<VrfConfig>,
     /// Routes to announce.
     pub announce: Vec<AnnounceConfig>,
+    /// Monitoring by routers.
+    pub bmp: crate::bmp::Config,
 }
 
 impl Default for Config {
@@ -97,6 +99,7 @@ impl Default for Config {
             range: Vec::new(),
             vrf: Vec::new(),
             announce: Vec::new(),
+            bmp: crate::bmp::Config::default(),
         }
     }
 }
@@ -316,6 +319,7 @@ fn prefix(setting: String, text: &str) -> Result<IpNet, ConfigError> {
 impl Config {
     /// Finds what is wrong without opening anything but password files.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.bmp.addresses()?;
         self.plan().map(|_| ())
     }
 

@@ -427,7 +427,7 @@ fn prefix(prefix: bgp::NlriPrefix) -> Option<Prefix> {
 }
 
 /// RFC 2545 3: the global address, unless there is only the link-local one.
-fn address(next_hop: NextHop<'_>) -> Option<Address> {
+pub(crate) fn address(next_hop: NextHop<'_>) -> Option<Address> {
     match next_hop {
         NextHop::V4(octets) => Some(Address::from_v4(octets)),
         NextHop::V6(global, link_local) if global == [0; 16] => link_local.map(Address),
@@ -436,7 +436,7 @@ fn address(next_hop: NextHop<'_>) -> Option<Address> {
     }
 }
 
-fn path(update: &Update<'_>, next_hop: Address, further: Option<Box<Further>>) -> Path {
+pub(crate) fn path(update: &Update<'_>, next_hop: Address, further: Option<Box<Further>>) -> Path {
     let attributes = &update.attributes;
     let word = |[a, b, c, d]: [u8; 4]| u32::from_be_bytes([a, b, c, d]);
     let large = |octets: &[u8; 12]| {

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, FAMILIES, PeerPlan, Plan};
 use crate::convert::{Converter, Lost};
 use crate::feed::Feed;
-use crate::metrics::{Drops, PeerMetrics};
+use crate::file::Files;
+use crate::guests::{Guests, Way};
+use crate::metrics::{BmpMetrics, Drops, PeerMetrics};
 use crate::rules::RuleStatus;
 use crate::session::{Control, Order, Remote};
 use crate::vrf::Imports;
@@ -37,6 +39,7 @@ pub struct Board {
     peers: Arc<ArcSwap<Vec<PeerStatus>>>,
     rules: Arc<ArcSwap<Vec<RuleStatus>>>,
     listening: Arc<ArcSwap<Vec<SocketAddr>>>,
+    bmp_listening: Arc<ArcSwap<Vec<SocketAddr>>>,
 }
 
 impl Board {
@@ -63,15 +66,27 @@ impl Board {
         self.listening.load_full()
     }
 
+    /// Addresses that routers send BMP to.
+    pub fn bmp_listening(&self) -> Arc<Vec<SocketAddr>> {
+        self.bmp_listening.load_full()
+    }
+
+    pub(crate) fn set_bmp_listening(&self, addresses: Vec<SocketAddr>) {
+        self.bmp_listening.store(Arc::new(addresses));
+    }
+
     pub(crate) fn set_listening(&self, addresses: Vec<SocketAddr>) {
         self.listening.store(Arc::new(addresses));
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PeerStatus {
     pub name: String,
     pub address: String,
+    /// Where its routes come from: bgp, a session; bmp, a table of a router that monitors; bmp-router, such a router
+    /// itself; file.
+    pub source: String,
     pub remote_as: u32,
     /// idle, connect, open-sent, open-confirm, established, restarting.
     pub state: String,
@@ -167,6 +182,9 @@ pub(crate) struct Core {
     pub(crate) plan: Plan,
     pub(crate) peers: Vec<PeerEntry>,
     pub(crate) drops: Drops,
+    pub(crate) bmp: BmpMetrics,
+    pub(crate) guests: Guests,
+    pub(crate) files: Files,
     board: Board,
     table: RouteTable,
     feeds: Vec<Feed>,
@@ -191,6 +209,9 @@ impl Core {
         Self {
             peers,
             drops: Drops::new(),
+            bmp: BmpMetrics::new(),
+            guests: Guests::default(),
+            files: Files::default(),
             table: RouteTable::with_reader(board.table_reader()),
             board,
             feeds,
@@ -552,7 +573,15 @@ impl Core {
         }
     }
 
-    fn apply(&mut self, events: Vec<RouteEvent>) {
+    /// Prefixes with a route of a peer, IPv4 and IPv6.
+    pub(crate) fn routes_of(&self, peer: PeerId) -> Option<(u32, u32)> {
+        self.table.routes_of(peer)
+    }
+
+    pub(crate) fn apply(&mut self, events: Vec<RouteEvent>) {
+        if events.is_empty() {
+            return;
+        }
         let batch = RouteBatch { generation: 0, events };
         self.table.apply(&batch);
         if !self.feeds.is_empty() {
@@ -612,6 +641,7 @@ impl Core {
             PeerStatus {
                 name: entry.plan.name.clone(),
                 address: entry.plan.address.to_string(),
+                source: "bgp".to_owned(),
                 remote_as: live_as(entry),
                 state: entry.state.text().to_owned(),
                 since: entry.since,
@@ -625,7 +655,10 @@ impl Core {
                 last_error: entry.last_error.clone(),
             }
         };
-        self.board.peers.store(Arc::new(self.peers.iter().map(status).collect()));
+        self.bmp.routers.set(self.guests.routers_connected() as f64);
+        self.bmp.tables_now.set(self.guests.count(Way::Bmp) as f64);
+        let sessions = self.peers.iter().map(status);
+        self.board.peers.store(Arc::new(sessions.chain(self.guests.status(&routes)).collect()));
     }
 
     /// Asks peers of an address for all their routes again; `None` asks everyone. How many were asked.

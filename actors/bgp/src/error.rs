@@ -11,6 +11,8 @@ pub enum ConfigError {
     Password { setting: String, path: PathBuf, source: std::io::Error },
     #[error("cannot listen for bgp on {address}: {source}: change bgp.listen or free the port")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot listen for bmp on {address}: {source}: change bgp.bmp.listen or free the port")]
+    ListenBmp { address: SocketAddr, source: std::io::Error },
     #[error("cannot sign tcp to {peer}: {source}: the kernel needs TCP_MD5SIG, or remove password_file")]
     Sign { peer: String, source: std::io::Error },
     #[error("cannot sign tcp to {peer} with TCP-AO: {source}: look at ao_key_file and ao_algorithm")]

@@ -5,11 +5,14 @@
 
 mod actor;
 mod announce;
+mod bmp;
 mod config;
 mod convert;
 mod core;
 mod error;
 mod feed;
+mod file;
+mod guests;
 mod history;
 mod lookup;
 mod metrics;
@@ -19,10 +22,12 @@ mod session;
 mod vrf;
 
 pub use actor::{Speaker, SpeakerMessage};
+pub use bmp::Config as BmpConfig;
 pub use config::{AnnounceConfig, Config, PeerConfig, RangeConfig, VrfConfig};
 pub use convert::{Converter, Lost, events};
 pub use core::{Board, PeerStatus};
 pub use error::{ConfigError, LookupError};
+pub use file::{DumpSummary, FileStep, ImportSummary, dump_mrt, import_mrt};
 pub use history::{Happened, History, HistoryAnswer, HistoryConfig, HistoryReader};
 pub use lookup::{RibAnswer, RibRoute, rib_lookup, rib_lookup_in};
 pub use replica::RouteReplica;

@@ -34,6 +34,8 @@ pub struct RibRoute {
     pub origin: String,
     pub med: Option<u32>,
     pub local_pref: Option<u32>,
+    /// Whose table it is: session, loc-rib, adj-rib-in-post, ...; see [`RibView`](benocs_model::route::RibView).
+    pub view: String,
     /// Name of the session.
     pub peer: String,
     pub peer_address: String,
@@ -126,7 +128,8 @@ impl<'a> Names<'a> {
     fn route(&self, found: &Found<'_>, path_id: u32, provenance: Provenance) -> RibRoute {
         let Path { origin, med, local_pref, next_hop, .. } = **found.path;
         let peer = found.peer;
-        let router = self.0.get(&peer.address).or_else(|| self.0.get(&Address::from_v4(peer.bgp_id)));
+        let router = self.0.get(&peer.router.unwrap_or(peer.address));
+        let router = router.or_else(|| self.0.get(&Address::from_v4(peer.bgp_id)).filter(|_| peer.view.is_of_router()));
         RibRoute {
             prefix: found.prefix.to_string(),
             as_path: found.path.as_path_text(),
@@ -135,6 +138,7 @@ impl<'a> Names<'a> {
             origin: origin_text(origin).to_owned(),
             med,
             local_pref,
+            view: peer.view.text().to_owned(),
             peer: peer.name.clone(),
             peer_address: peer.address.to_string(),
             router: router.map_or_else(|| peer.name.clone(), |name| (*name).to_owned()),

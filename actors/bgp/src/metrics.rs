@@ -25,6 +25,52 @@ impl PeerMetrics {
     }
 }
 
+impl PeerMetrics {
+    /// The peer is no more.
+    pub(crate) fn gone(&self) {
+        [&self.routes_v4, &self.routes_v6, &self.established].into_iter().for_each(|gauge| gauge.set(0.0));
+    }
+}
+
+/// The BMP station's, and what it loses.
+pub(crate) struct BmpMetrics {
+    pub(crate) messages: Counter,
+    pub(crate) routers: Gauge,
+    pub(crate) tables_now: Gauge,
+    /// Connections from outside `bgp.bmp.allow`.
+    pub(crate) stranger: Counter,
+    /// Connections beyond `bgp.bmp.connections_max`.
+    pub(crate) connections: Counter,
+    /// Messages of tables beyond `bgp.bmp.tables_max`.
+    pub(crate) tables: Counter,
+    /// Messages that are none.
+    pub(crate) malformed: Counter,
+    /// Messages of a peer that is not up.
+    pub(crate) unknown_peer: Counter,
+    /// UPDATEs that cannot be read.
+    pub(crate) update: Counter,
+    /// Mirrored messages, which say nothing that the tables do not.
+    pub(crate) mirrored: Counter,
+}
+
+impl BmpMetrics {
+    pub(crate) fn new() -> Self {
+        let drop = |cause: &'static str| counter!(metric::DROPPED, "actor" => "bmp", "cause" => cause);
+        Self {
+            messages: counter!(metric::BMP_MESSAGES),
+            routers: gauge!(metric::BMP_ROUTERS),
+            tables_now: gauge!(metric::BMP_TABLES),
+            stranger: drop("not-allowed"),
+            connections: drop("too-many-connections"),
+            tables: drop("too-many-tables"),
+            malformed: drop("malformed"),
+            unknown_peer: drop("unknown-peer"),
+            update: drop("unreadable-update"),
+            mirrored: drop("mirrored"),
+        }
+    }
+}
+
 /// What is lost, by cause.
 pub(crate) struct Drops {
     /// Connections of nobody who is configured.

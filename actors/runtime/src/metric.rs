@@ -36,6 +36,11 @@ pub const BGP_ROUTES: &str = "benocs_bgp_routes";
 /// Labels: peer. 1 where established.
 pub const BGP_ESTABLISHED: &str = "benocs_bgp_established";
 pub const BGP_UPDATES: &str = "benocs_bgp_updates_total";
+pub const BMP_MESSAGES: &str = "benocs_bmp_messages_total";
+/// Routers that are connected.
+pub const BMP_ROUTERS: &str = "benocs_bmp_routers";
+/// Their tables.
+pub const BMP_TABLES: &str = "benocs_bmp_tables";
 
 /// Labels: result.
 pub const SNMP_POLLS: &str = "benocs_snmp_polls_total";

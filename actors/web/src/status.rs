@@ -87,6 +87,8 @@ pub struct Exporter {
 pub struct BgpPeer {
     pub name: String,
     pub address: String,
+    /// `bgp`, a session; `bmp`, a table of a router that monitors; `bmp-router`, such a router; `file`.
+    pub source: String,
     pub remote_as: u32,
     /// RFC 4271 8.2.2: `idle`, `connect`, `active`, `open_sent`, `open_confirm`, `established`.
     pub state: String,

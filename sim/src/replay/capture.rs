@@ -5,8 +5,7 @@
 //! A capture that ends in the middle of a packet gives what came before.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, bail};
 
 use super::nfdump;
+use super::octets::Octets;
 
 /// One UDP payload. A destination port of 0 is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,26 +60,10 @@ pub struct Capture {
     skipped: u64,
 }
 
-struct Counted<R> {
-    inner: R,
-    position: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.position.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
-    }
-}
-
 impl Capture {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let position = Arc::new(AtomicU64::new(0));
-        let counted = BufReader::with_capacity(1 << 16, Counted { inner: file, position: position.clone() });
-        Self::read(decompressed(counted)?, position, length)
+        let Octets { input, position, length } = Octets::open(path)?;
+        Self::read(input, position, length)
     }
 
     fn read(mut input: Box<dyn Read>, position: Arc<AtomicU64>, length: u64) -> anyhow::Result<Self> {
@@ -236,18 +220,6 @@ impl Capture {
             },
         }
     }
-}
-
-fn decompressed<R: Read + 'static>(mut input: BufReader<R>) -> io::Result<Box<dyn Read>> {
-    use std::io::BufRead as _;
-    let head = input.fill_buf()?;
-    if head.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(input))));
-    }
-    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Box::new(BufReader::new(zstd::Decoder::with_buffer(input)?)));
-    }
-    Ok(Box::new(input))
 }
 
 /// Reads until `buffer` is full or the input ends.
@@ -508,7 +480,7 @@ mod tests {
     use super::*;
 
     fn of(octets: Vec<u8>) -> anyhow::Result<Vec<Datagram>> {
-        let input = decompressed(BufReader::new(io::Cursor::new(octets)))?;
+        let input = crate::replay::octets::decompressed(io::BufReader::new(io::Cursor::new(octets)))?;
         let mut capture = Capture::read(input, Arc::default(), 0)?;
         let mut all = Vec::new();
         while let Some(datagram) = capture.next_datagram()? {

@@ -2,6 +2,7 @@
 
 pub mod capture;
 mod nfdump;
+pub mod octets;
 
 use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal as _;
@@ -31,7 +32,7 @@ pub enum SourceMode {
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// pcap, pcapng, an IPFIX file, a file of nfdump, or the payload of one datagram; also compressed with gzip or zstd.
+    /// pcap, pcapng, an IPFIX file, a file of nfdump, or the payload of one datagram; also compressed with gzip, bzip2 or zstd.
     pub captures: Vec<PathBuf>,
     /// host:port.
     pub to: String,

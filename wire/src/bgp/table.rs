@@ -6,7 +6,7 @@
 use super::attribute::{Attributes, Flags, code};
 use super::encode::{attribute, encode_attributes, next_hop};
 use super::error::{Class, Fault};
-use super::{Agreed, BgpError, Cursor, NextHop, RouteUpdate};
+use super::{Agreed, BgpError, Cursor, NextHop, Nlri, RouteUpdate, Update};
 use crate::error::{Why, WireError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,18 @@ impl<'a> TableRoute<'a> {
             }
         }
         Ok(Self { attributes, next_hop: hop, faults })
+    }
+
+    /// An UPDATE that announces no prefix, with these attributes.
+    pub fn into_update(self) -> Update<'a> {
+        Update {
+            withdrawn: Nlri::default(),
+            attributes: self.attributes,
+            nlri: Nlri::default(),
+            mp_reach: None,
+            mp_unreach: None,
+            faults: self.faults,
+        }
     }
 
     pub fn treat_as_withdraw(&self) -> bool {

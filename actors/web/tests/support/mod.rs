@@ -387,6 +387,7 @@ pub fn status() -> Value {
     let peer = |name: &str, address: &str, up: bool| BgpPeer {
         name: name.to_owned(),
         address: address.to_owned(),
+        source: "bgp".to_owned(),
         remote_as: 64500,
         state: if up { "established" } else { "active" }.to_owned(),
         since_ms: Some(now - 7_212_000),
