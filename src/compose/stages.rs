@@ -303,9 +303,11 @@ impl Site {
                 answers.history = Some(Arc::new(move |question| Ok(serde_json::to_value(reader.search(question)?)?)));
             }
             let (config, bgp_board) = (settings.bgp.clone(), speaker_board.clone());
+            let saved_routes = data.join("routes");
             let shape = WorkerSettings { name: "bgp", capacity: 64, tick: ROUTES, restart: Restart::AtMost(5) };
             let speaker = benocs_runtime::spawn(shape, fatal.clone(), move || {
-                benocs_bgp::Speaker::new(config.clone(), outboxes.clone(), bgp_board.clone())
+                let speaker = benocs_bgp::Speaker::new(config.clone(), outboxes.clone(), bgp_board.clone())?;
+                Ok(speaker.saved_in(saved_routes.clone()))
             });
             answers.rib = Some(rib(routes.clone(), tables.clone()));
             let rules = speaker_board.clone();

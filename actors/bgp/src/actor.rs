@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::config::{Config, PeerPlan, Plan, Template};
 use crate::core::{Board, Core};
 use crate::error::ConfigError;
 use crate::file::FileStep;
+use crate::saved::{self, Saved};
 use crate::session;
 
 const BACKLOG: i32 = 128;
@@ -44,6 +46,8 @@ pub enum SpeakerMessage {
 pub struct Speaker {
     core: Rc<RefCell<Core>>,
     board: Board,
+    /// Where the table is saved.
+    saved: Option<PathBuf>,
 }
 
 impl Speaker {
@@ -51,7 +55,14 @@ impl Speaker {
     pub fn new(config: Config, outboxes: Vec<Outbox<RouteBatch>>, board: Board) -> anyhow::Result<Self> {
         let plan = config.plan()?;
         let core = Core::new(config, plan, outboxes, board.clone());
-        Ok(Self { core: Rc::new(RefCell::new(core)), board })
+        Ok(Self { core: Rc::new(RefCell::new(core)), board, saved: None })
+    }
+
+    /// Saves the table in this file as often as `bgp.save_s` says and at the end, and begins with what is there.
+    #[must_use]
+    pub fn saved_in(mut self, file: PathBuf) -> Self {
+        self.saved = Some(file).filter(|_| self.core.borrow().config.save_s > 0);
+        self
     }
 
     pub fn table_reader(&self) -> RouteReader {
@@ -63,6 +74,10 @@ impl Worker for Speaker {
     type Message = SpeakerMessage;
 
     fn start(&mut self, context: &mut Context<Self>) -> anyhow::Result<()> {
+        if let Some(path) = self.saved.clone() {
+            restore(&self.core, &path);
+            context.spawn(save(self.core.clone(), path));
+        }
         let plan = self.core.borrow().plan.clone();
         let mut listening = Vec::new();
         for address in &plan.listen {
@@ -97,9 +112,39 @@ impl Worker for Speaker {
     /// RFC 9003: every peer is told that this is meant.
     fn drain(&mut self, _context: &mut Context<Self>) -> anyhow::Result<()> {
         let mut core = self.core.borrow_mut();
+        core.publish();
+        if let Some(path) = &self.saved {
+            // A table that cannot be saved comes with the sessions.
+            saved::write(path, &core.view()).map_or_else(|error| tracing::warn!("{error:#}"), |_| ());
+        }
         core.controls.values().for_each(|control| control.farewell(SHUTDOWN_TEXT));
         core.publish();
         Ok(())
+    }
+}
+
+/// A table that cannot be read comes with the sessions.
+fn restore(core: &Rc<RefCell<Core>>, path: &Path) {
+    match Saved::open(path) {
+        Ok(None) => {}
+        Ok(Some(mut saved)) => {
+            let routes = core.borrow_mut().restore(&mut saved);
+            tracing::info!(routes, "routes of the last time are back, stale until the routers have sent theirs");
+        }
+        Err(error) => tracing::warn!("{error:#}"),
+    }
+}
+
+async fn save(core: Rc<RefCell<Core>>, path: PathBuf) {
+    let pause = Duration::from_secs(core.borrow().config.save_s.max(1));
+    loop {
+        sleep(pause).await;
+        let (view, path) = (core.borrow().view(), path.clone());
+        match tokio::task::spawn_blocking(move || saved::write(&path, &view)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!("{error:#}"),
+            Err(error) => tracing::warn!(%error, "the routes are not saved"),
+        }
     }
 }
 

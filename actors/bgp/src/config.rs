@@ -61,6 +61,8 @@ pub struct Config {
     pub feed_batches_max: usize,
     /// Routes that may be announced to a router; 0 announces nothing.
     pub announce_max: usize,
+    /// Pause between savings of the table, which is read back at start, in seconds; 0 saves nothing.
+    pub save_s: u64,
     /// What happened to each prefix, kept on disk.
     pub history: HistoryConfig,
     /// Routers to have sessions with.
@@ -94,6 +96,7 @@ impl Default for Config {
             range_peers_max: 1_000,
             feed_batches_max: 1_024,
             announce_max: 0,
+            save_s: 300,
             history: HistoryConfig::default(),
             peer: Vec::new(),
             range: Vec::new(),

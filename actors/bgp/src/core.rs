@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use benocs_model::Address;
 use benocs_model::route::{
-    Family, PEERS_MAX, Peer, PeerId, PeerRoutes, RouteBatch, RouteEvent, RouteReader, RouteTable,
+    Family, PEERS_MAX, Peer, PeerId, PeerRoutes, RouteBatch, RouteEvent, RouteReader, RouteTable, RouteView,
 };
 use benocs_runtime::Outbox;
 use benocs_wire::bgp::{self, Class, Fault};
@@ -146,6 +146,8 @@ pub(crate) struct PeerEntry {
     since: i64,
     live: Option<Live>,
     bgp_id: Option<[u8; 4]>,
+    /// Its routes are those that were saved: whatever it kept itself, they stay until it has sent its own.
+    restored: bool,
     /// What is to be done with stale routes, and when.
     due: Vec<(Instant, Due)>,
     /// Sessions in a row that ended in an error, and until when there is to be none.
@@ -222,6 +224,61 @@ impl Core {
             config,
             plan,
         }
+    }
+
+    /// What an earlier start saved, of peers that are configured; stale until they have sent it again. How many routes.
+    pub(crate) fn restore(&mut self, saved: &mut dyn Iterator<Item = anyhow::Result<RouteBatch>>) -> u64 {
+        let mut numbers: HashMap<PeerId, usize> = HashMap::new();
+        let mut routes = 0;
+        for batch in saved {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    tracing::warn!("{error:#}: what is missing comes with the sessions");
+                    break;
+                }
+            };
+            let mut events = Vec::new();
+            for event in batch.events {
+                match event {
+                    RouteEvent::PeerUp(peer) if peer.vrf.is_empty() && !peer.labelled => {
+                        let address = peer.address.ip();
+                        let known = self.peers.iter().position(|entry| {
+                            entry.plan.address == address && entry.plan.name == peer.name && !entry.restored
+                        });
+                        let Some(number) = known else { continue };
+                        numbers.insert(peer.id, number);
+                        let entry = &mut self.peers[number];
+                        (entry.restored, entry.bgp_id) = (true, Some(peer.bgp_id));
+                        events.push(RouteEvent::PeerUp(Arc::new(Peer { id: entry.id, ..(*peer).clone() })));
+                    }
+                    RouteEvent::Announce { peer, path, prefixes } => {
+                        if let Some(number) = numbers.get(&peer) {
+                            routes += prefixes.len() as u64;
+                            events.push(RouteEvent::Announce { peer: self.peers[*number].id, path, prefixes });
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            self.apply(events);
+        }
+        let until = Instant::now() + Duration::from_secs(u64::from(self.config.stale_max_s)).min(SWEEP_LIMIT);
+        let mut events = Vec::new();
+        for number in numbers.into_values() {
+            let entry = &mut self.peers[number];
+            entry.set_state(State::Restarting);
+            entry.due.push((until, Due::RestartOver(Vec::new())));
+            entry.converter.stale(&mut events);
+        }
+        self.apply(events);
+        self.table.publish();
+        routes
+    }
+
+    /// What is published.
+    pub(crate) fn view(&self) -> RouteView {
+        self.board.reader.view()
     }
 
     /// Peers that a connection may be of: all of that address, or a new one of a range.
@@ -385,10 +442,11 @@ impl Core {
         let role = entry.plan.template.role.filter(|_| external);
         let mut events = Vec::new();
         entry.converter.peer_up(peer, live.remote.agreed_families(&entry.plan.template.families), role, &mut events);
+        let restored = std::mem::take(&mut entry.restored);
         if !std::mem::take(&mut entry.due).is_empty() {
             // RFC 4724 4.2, RFC 9494 4.2: what the peer did not keep in its restart goes at once.
             for (_, family) in FAMILIES {
-                if live.remote.kept_families.contains(&family) {
+                if restored || live.remote.kept_families.contains(&family) {
                     entry.due.push((now + SWEEP_LIMIT, Due::Sweep(family)));
                 } else {
                     entry.converter.sweep(family, &mut events);
@@ -699,6 +757,7 @@ impl PeerEntry {
             since: now_ms(),
             live: None,
             bgp_id: None,
+            restored: false,
             due: Vec::new(),
             failures: 0,
             idle_until: None,

@@ -18,6 +18,7 @@ mod lookup;
 mod metrics;
 mod replica;
 mod rules;
+mod saved;
 mod session;
 mod vrf;
 

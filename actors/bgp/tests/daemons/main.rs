@@ -6,6 +6,7 @@
 mod exchange;
 mod families;
 mod octets;
+mod restart;
 mod withdrawal;
 
 use std::fs;
@@ -163,6 +164,11 @@ fn peer(name: &str, address: &str, remote_as: u32) -> PeerConfig {
 
 impl Lab {
     async fn start(config: Config, outboxes: Vec<Outbox<RouteBatch>>) -> Self {
+        Self::start_saved(config, outboxes, None).await
+    }
+
+    /// Saves its table in a file, and begins with what is there.
+    async fn start_saved(config: Config, outboxes: Vec<Outbox<RouteBatch>>, saved: Option<PathBuf>) -> Self {
         let config = Config {
             listen: vec!["127.0.0.1:0".into(), "[::1]:0".into()],
             local_as: LOCAL_AS,
@@ -183,7 +189,13 @@ impl Lab {
         let settings = Settings { name: "bgp", capacity: 16, tick: Duration::from_millis(50), restart: Restart::Never };
         let handle = spawn(settings, fatal, {
             let board = board.clone();
-            move || Speaker::new(config.clone(), outboxes.clone(), board.clone())
+            move || {
+                let speaker = Speaker::new(config.clone(), outboxes.clone(), board.clone())?;
+                Ok(match &saved {
+                    Some(file) => speaker.saved_in(file.clone()),
+                    None => speaker,
+                })
+            }
         });
         until("listening", || (board.listening().len() == 2).then_some(())).await;
         let port = |v6: bool| {
