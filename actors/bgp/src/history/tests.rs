@@ -1,3 +1,5 @@
+//! Histories made by hand: what is told of them, whole and damaged.
+
 use super::*;
 use benocs_model::Address;
 use benocs_model::address::Prefix;

@@ -144,9 +144,14 @@ impl Daemon {
     fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         // OpenBGPD's sessions are a process of their own.
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        let all = std::iter::once(id.as_str()).chain(children.split_whitespace());
-        assert!(Command::new("kill").arg(signal).args(all).status().unwrap().success());
+        let children = || fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let send = |all: &str| Command::new("kill").arg(signal).args(all.split_whitespace()).status().unwrap();
+        let first = children();
+        assert!(send(&format!("{id} {first}")).success());
+        // The list of one that runs may lack some (proc_pid_children(5)); of one that is stopped it is whole.
+        if signal == "-STOP" && !children().is_empty() {
+            assert!(send(&children()).success());
+        }
     }
 }
 
