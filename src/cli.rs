@@ -69,6 +69,8 @@ pub enum Command {
     Sql(SqlArgs),
     /// Routes of the running process.
     Rib(RibArgs),
+    /// The network graph of the running process: nodes, links, and paths between routers.
+    Graph(GraphArgs),
     /// Feeds and losses of the running process.
     Status(FeedArgs),
     /// Exporters of the running process: rate, loss by cause, templates, sampling, last seen; drawn anew each second.
@@ -387,6 +389,27 @@ pub struct RibHistoryArgs {
     pub json: bool,
     #[command(flatten)]
     pub remote: RemoteArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct GraphArgs {
+    #[command(subcommand)]
+    pub command: Option<GraphCommand>,
+    #[command(flatten)]
+    pub feed: FeedArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GraphCommand {
+    /// The shortest path between two routers: hop by hop with its cost, and how many cost the same.
+    Path {
+        /// Name, address or system id of a router.
+        from: String,
+        to: String,
+        #[command(flatten)]
+        feed: FeedArgs,
+    },
 }
 
 #[derive(Debug, Args)]

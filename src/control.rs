@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use benocs_model::question::{Ask, AskError, Question};
 use benocs_model::route::HistoryQuestion;
+pub use benocs_web::GraphAnswer;
 use benocs_web::{HistoryAnswer, TokenAnswer, TokenRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,11 +34,23 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 pub enum Request {
     Query(Box<Question>),
     Sql(String),
-    Rib { address: String, router: Option<String>, vrf: Option<String> },
+    Rib {
+        address: String,
+        router: Option<String>,
+        vrf: Option<String>,
+    },
     FlowRules,
     History(HistoryQuestion),
-    RibImport { name: String },
-    RibDump { router: Option<String> },
+    RibImport {
+        name: String,
+    },
+    RibDump {
+        router: Option<String>,
+    },
+    /// The network graph, or a path in it.
+    Graph {
+        path: Option<(String, String)>,
+    },
     Status,
     Flows,
     Token(TokenRequest),
@@ -66,6 +79,7 @@ pub struct Answers {
     pub rib: Option<RibAnswer>,
     pub history: Option<HistoryAnswer>,
     pub flow_rules: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
+    pub graph: Option<GraphAnswer>,
     pub status: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub flows: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     pub tokens: Option<TokenAnswer>,
@@ -189,6 +203,16 @@ async fn answer(request: Request, answers: &Answers) -> Response {
                 Ok(found) => found.map_or_else(failed, Response::Ok),
                 Err(error) => failed(error.into()),
             },
+        },
+        Request::Graph { path } => match answers.graph.clone() {
+            None => elsewhere("for the network graph", "ce00"),
+            Some(graph) => {
+                let asked = move || graph(path.as_ref().map(|(from, to)| (from.as_str(), to.as_str())));
+                match tokio::task::spawn_blocking(asked).await {
+                    Ok(found) => found.map_or_else(failed, Response::Ok),
+                    Err(error) => failed(error.into()),
+                }
+            }
         },
         Request::Status => match &answers.status {
             None => elsewhere("its status", "all"),

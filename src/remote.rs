@@ -62,6 +62,10 @@ fn call(request: &Request) -> anyhow::Result<Call> {
             let range = format!("from_ms={from_ms}&to_ms={to_ms}&limit={limit}");
             get(format!("/routes/history?prefix={}&{range}{router}", encoded(prefix)))
         }
+        Request::Graph { path: None } => get("/graph".to_owned()),
+        Request::Graph { path: Some((from, to)) } => {
+            get(format!("/graph/path?from={}&to={}", encoded(from), encoded(to)))
+        }
         Request::Status => get("/status".to_owned()),
         Request::Flows => get("/flows".to_owned()),
         Request::Sql(_)
@@ -231,6 +235,8 @@ mod tests {
         let (router, vrf) = (Some("r1&x".to_owned()), Some("blue".to_owned()));
         let lookup = Request::Rib { address: "2001:db8::1".to_owned(), router, vrf };
         assert_eq!(call(&lookup)?.path, "/routes/lookup?address=2001%3Adb8%3A%3A1&router=r1%26x&vrf=blue");
+        let path = Request::Graph { path: Some(("r1".to_owned(), "10.0.0.1".to_owned())) };
+        assert_eq!(call(&path)?.path, "/graph/path?from=r1&to=10%2E0%2E0%2E1");
         assert_eq!(call(&Request::Status)?, Call { path: "/status".to_owned(), body: None });
         assert!(call(&Request::Sql("select 1".to_owned())).is_err());
         Ok(())

@@ -38,6 +38,7 @@ pub struct Settings {
     pub collector: benocs_collector::Config,
     pub sflow: Sflow,
     pub bgp: benocs_bgp::Config,
+    pub engine: Engine,
     pub snmp: benocs_snmp::Config,
     pub dnstap: benocs_dnstap::Config,
     pub enricher: benocs_enricher::Config,
@@ -61,6 +62,19 @@ pub struct Admin {
 impl Default for Admin {
     fn default() -> Self {
         Self { listen: vec!["127.0.0.1:9100".to_owned()], drain_s: 30 }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Engine {
+    /// The network graph where no router tells it over BGP-LS, as JSON or TOML; empty is none.
+    pub graph_file: PathBuf,
+}
+
+impl Engine {
+    pub fn graph_file(&self) -> Option<&Path> {
+        Some(self.graph_file.as_path()).filter(|path| !path.as_os_str().is_empty())
     }
 }
 
@@ -277,6 +291,9 @@ impl Settings {
         }
         self.collector().check().map_err(|error| wrong(error.to_string()))?;
         self.bgp.check().map_err(|error| wrong(error.to_string()))?;
+        if let Some(file) = self.engine.graph_file() {
+            benocs_engine::check_file(file).map_err(|error| wrong(format!("engine.graph_file: {error:#}")))?;
+        }
         self.own_prefixes()?;
         EnvFilter::try_new(&self.log.level)
             .map_err(|error| wrong(format!("log.level {:?} is not a level: {error}", self.log.level)))?;

@@ -213,6 +213,7 @@ fn an_address_leaves_where_it_is_or_at_the_nearest_that_reaches_it() {
     objects.push(prefix(3, "192.0.2.0", 24, 10));
     objects.push(prefix(2, "192.0.2.128", 25, 0));
     objects.push(prefix(3, "2001:db8::", 64, 0));
+    objects.extend([prefix(1, "203.0.113.0", 24, 5), prefix(3, "203.0.113.0", 24, 5)]);
     let (_, graph) = built(objects);
     let address = |text: &str| Address::from(text.parse::<std::net::IpAddr>().unwrap());
     let resolve = |text: &str| graph.resolve(at(&graph, 0), address(text));
@@ -221,8 +222,9 @@ fn an_address_leaves_where_it_is_or_at_the_nearest_that_reaches_it() {
     assert_eq!(resolve("192.0.2.129"), Some((at(&graph, 2), 20)), "the longest");
     assert_eq!(resolve("2001:db8::1"), Some((at(&graph, 3), 30)));
     assert_eq!(resolve("198.51.100.1"), None);
-    assert_eq!(graph.owner(address("192.0.2.1")), None, "of two nobody's");
-    assert_eq!((graph.owner(address("192.0.2.200")), graph.prefix_count()), (Some(at(&graph, 2)), 3));
+    assert_eq!(graph.owner(address("192.0.2.1")), Some(at(&graph, 3)), "the least metric");
+    assert_eq!(graph.owner(address("203.0.113.1")), None, "of two nobody's");
+    assert_eq!((graph.owner(address("192.0.2.200")), graph.prefix_count()), (Some(at(&graph, 2)), 4));
 }
 
 #[test]

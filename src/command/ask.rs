@@ -10,7 +10,9 @@ use benocs_model::route::HistoryQuestion;
 use serde_json::Value;
 
 use super::{rib, table};
-use crate::cli::{self, FeedArgs, QueryArgs, RemoteArgs, RibArgs, RibCommand, RibHistoryArgs, SqlArgs};
+use crate::cli::{
+    self, FeedArgs, GraphArgs, GraphCommand, QueryArgs, RemoteArgs, RibArgs, RibCommand, RibHistoryArgs, SqlArgs,
+};
 use crate::control::{self, Request};
 use crate::roles::Usage;
 use crate::{remote, when};
@@ -152,6 +154,52 @@ fn rib_history(data: &Path, arguments: &RibHistoryArgs) -> anyhow::Result<()> {
     if let Some(oldest_ms) = value["oldest_ms"].as_i64() {
         println!("the history begins at {}", when::rfc3339(oldest_ms));
     }
+    Ok(())
+}
+
+pub fn graph(data: &Path, arguments: GraphArgs) -> anyhow::Result<()> {
+    let (path, feed) = match arguments.command {
+        Some(GraphCommand::Path { from, to, feed }) => (Some((from, to)), feed),
+        None => (None, arguments.feed),
+    };
+    let is_path = path.is_some();
+    let value = ask(data, &feed.remote, &Request::Graph { path })?;
+    if feed.json {
+        println!("{value}");
+        return Ok(());
+    }
+    let list = |name: &str| value[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let cells = |row: &Value, names: &[&str]| names.iter().map(|name| table::cell(&row[*name])).collect::<Vec<_>>();
+    if is_path {
+        let heading = ["router", "id", "cost", "metric", "local", "remote"];
+        table::print(&heading, &list("path").iter().map(|row| cells(row, &heading)).collect::<Vec<_>>());
+        println!(
+            "cost {}, {} hops, {} paths of equal cost, next hops {}",
+            table::cell(&value["cost"]),
+            table::cell(&value["hops"]),
+            table::cell(&value["equal_cost_paths"]),
+            table::cell(&value["next_hops"]),
+        );
+        return Ok(());
+    }
+    let heading = ["name", "id", "igp", "asn", "areas", "router_ids"];
+    table::print(&heading, &list("nodes").iter().map(|row| cells(row, &heading)).collect::<Vec<_>>());
+    println!();
+    let name = |row: &Value, end: &str| {
+        let place = row[end].as_u64().unwrap_or(u64::MAX) as usize;
+        list("nodes").get(place).map(|node| table::cell(&node["name"])).unwrap_or_default()
+    };
+    let rows = list("links").iter().map(|row| {
+        let rest = cells(row, &["metric", "local", "remote", "bandwidth_bits_per_s", "used"]);
+        [vec![name(row, "from"), name(row, "to")], rest].concat()
+    });
+    table::print(&["from", "to", "metric", "local", "remote", "bit/s", "used"], &rows.collect::<Vec<_>>());
+    println!(
+        "{} nodes, {} links, {} prefixes",
+        list("nodes").len(),
+        list("links").len(),
+        table::cell(&value["prefixes"])
+    );
     Ok(())
 }
 

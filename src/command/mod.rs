@@ -54,6 +54,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         (None, Some(Command::Query(arguments))) => ask::query(&cli.data, &arguments),
         (None, Some(Command::Sql(arguments))) => ask::sql(&cli.data, &arguments),
         (None, Some(Command::Rib(arguments))) => ask::rib(&cli.data, arguments),
+        (None, Some(Command::Graph(arguments))) => ask::graph(&cli.data, arguments),
         (None, Some(Command::Status(arguments))) => ask::status(&cli.data, &arguments),
         (None, Some(Command::Flows(arguments))) => flows::run(&cli.data, &arguments),
         (None, Some(Command::Passwd(arguments))) => passwd(&cli.data, &arguments),

@@ -17,6 +17,7 @@ use benocs_collector as collector;
 use benocs_engine as engine;
 use benocs_link::{CopySink, Sinks, Wanted};
 use benocs_model::address::Address;
+use benocs_model::graph::{GraphBatch, GraphReader};
 use benocs_model::message::{Commit, StoreInput, Stream};
 use benocs_model::question::Ask;
 use benocs_model::route::{Peer, RouteReader};
@@ -35,7 +36,7 @@ use super::links::Links;
 use super::status::{self, Exporters};
 use crate::control::import::{BeginImport, Imports};
 use crate::control::rib::RibFiles;
-use crate::control::{Answers, RibAnswer, SqlAnswer};
+use crate::control::{Answers, GraphAnswer, RibAnswer, SqlAnswer};
 use crate::settings::Settings;
 use crate::when;
 
@@ -45,6 +46,8 @@ const TABLES: usize = 256;
 const STORE: usize = 64;
 /// Messages on their way into a copy; they hold whole files.
 const COPY: usize = 4;
+/// Batches of link state between speaker and engine.
+const GRAPH: usize = 64;
 /// RFC 3430 and RFC 1157: where agents listen.
 const SNMP: u16 = 161;
 const PEERS: Duration = Duration::from_secs(1);
@@ -189,8 +192,10 @@ impl Site {
         } else {
             None
         };
+        let graph = engine::GraphNetwork::new();
         let engine = if base.has("ce00") {
-            let engine = benocs_engine::spawn(engine_config(settings)?, state.clone(), to_hub.clone(), fatal.clone());
+            let config = engine_config(settings)?;
+            let engine = benocs_engine::spawn(config, state.clone(), to_hub.clone(), graph.clone(), fatal.clone());
             onward_to.push(onward(engine.outbox.clone(), engine::Message::Table));
             Some(engine)
         } else {
@@ -303,16 +308,17 @@ impl Site {
                 answers.history = Some(Arc::new(move |question| Ok(serde_json::to_value(reader.search(question)?)?)));
             }
             let (config, bgp_board) = (settings.bgp.clone(), speaker_board.clone());
-            let saved_routes = data.join("routes");
+            let (saved_routes, told_graph) = (data.join("routes"), tell_graph(engine.outbox.clone()));
             let shape = WorkerSettings { name: "bgp", capacity: 64, tick: ROUTES, restart: Restart::AtMost(5) };
             let speaker = benocs_runtime::spawn(shape, fatal.clone(), move || {
                 let speaker = benocs_bgp::Speaker::new(config.clone(), outboxes.clone(), bgp_board.clone())?;
-                Ok(speaker.saved_in(saved_routes.clone()))
+                Ok(speaker.saved_in(saved_routes.clone()).with_graph(told_graph.clone()))
             });
-            answers.rib = Some(rib(routes.clone(), tables.clone()));
             let rules = speaker_board.clone();
             answers.flow_rules = Some(Arc::new(move || serde_json::to_value(&*rules.rules()).unwrap_or_default()));
             answers.rib_files = Some(rib_files(settings, speaker.outbox.clone(), routes.clone(), tables.clone())?);
+            answers.rib = Some(rib(routes.clone(), tables.clone(), graph.reader()));
+            answers.graph = Some(graph_answer(graph.reader(), tables.clone()));
             tell_peers(routes.clone(), engine.outbox.clone());
             let systems = engine.outbox.clone();
             let snmp = benocs_snmp::spawn(
@@ -402,6 +408,7 @@ impl Site {
                 status: Arc::new(move || status.status()),
                 rib: answers.rib.clone(),
                 history: answers.history.clone(),
+                graph: answers.graph.clone(),
                 flows: answers.flows.clone(),
                 newest: Arc::new(move || newest.newest_ms()),
                 runtime: tokio::runtime::Handle::current(),
@@ -503,6 +510,7 @@ fn engine_config(settings: &Settings) -> anyhow::Result<engine::Config> {
         own_as: settings.own_as(),
         own_prefixes: settings.own_prefixes()?,
         known: peers.chain(exporters).collect(),
+        graph_file: settings.engine.graph_file().map(Path::to_owned),
     })
 }
 
@@ -524,8 +532,32 @@ fn tell_peers(routes: RouteReader, engine: Outbox<engine::Message>) {
     });
 }
 
-/// `rib lookup`: the route's fields, then every other candidate.
-fn rib(routes: RouteReader, tables: Arc<Tables>) -> RibAnswer {
+/// Link state on its way from the speaker to the engine.
+fn tell_graph(engine: Outbox<engine::Message>) -> Outbox<GraphBatch> {
+    let (outbox, inbox) = Outbox::<GraphBatch>::channel(GRAPH);
+    tokio::spawn(async move {
+        while let Ok(batch) = inbox.recv().await {
+            if engine.send(engine::Message::Graph(batch)).await.is_err() {
+                return;
+            }
+        }
+    });
+    outbox
+}
+
+/// `graph`: all of it, or a path between two routers.
+fn graph_answer(graph: GraphReader, tables: Arc<Tables>) -> GraphAnswer {
+    Arc::new(move |path: Option<(&str, &str)>| {
+        let (graph, network) = (graph.graph(), tables.network.load());
+        Ok(match path {
+            Some((from, to)) => serde_json::to_value(engine::path::path_between(&graph, &network, from, to)?)?,
+            None => serde_json::to_value(engine::path::view(&graph, &network))?,
+        })
+    })
+}
+
+/// `rib lookup`: the route's fields, where the traffic leaves, then every other candidate.
+fn rib(routes: RouteReader, tables: Arc<Tables>, graph: GraphReader) -> RibAnswer {
     Arc::new(move |address: &str, router: Option<&str>, vrf: Option<&str>| {
         let address: std::net::IpAddr =
             address.parse().map_err(|_| anyhow::anyhow!("{address:?} is not an address, as in 192.0.2.1"))?;
@@ -535,6 +567,15 @@ fn rib(routes: RouteReader, tables: Arc<Tables>) -> RibAnswer {
         // Whoever asks finds the field, also where nobody has a route.
         if let Some(fields) = value.as_object_mut() {
             fields.entry("prefix").or_insert(Value::Null);
+        }
+        // A VRF's next hops are in it, and the graph is the network's own.
+        let route = answer.route.as_ref().filter(|_| vrf.is_empty());
+        if let Some(next_hop) = route.and_then(|route| route.next_hop.parse::<std::net::IpAddr>().ok()) {
+            let graph = graph.graph();
+            let egress = engine::path::egress(&view, &network, &graph, router, address.into(), next_hop.into());
+            if let (Some(fields), Value::Object(more)) = (value.as_object_mut(), serde_json::to_value(egress)?) {
+                fields.extend(more);
+            }
         }
         Ok(value)
     })

@@ -1,7 +1,7 @@
 //! The speaker.
 //!
 //!   routers (1..n) --TCP: BGP, BMP--> [speaker: a task a session] --RouteBatch--> link (0..n)
-//!                                          |
+//!                                          |                                 GraphBatch --> engine (1)
 //!                                      RouteView --> `rib lookup`, enricher in the same process
 //!
 //! Sessions, table and mailbox share one thread. Nothing on it waits for a receiver of
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use benocs_model::graph::GraphBatch;
 use benocs_model::route::{RouteBatch, RouteReader};
 use benocs_runtime::{Context, Outbox, Worker};
 use ipnet::IpNet;
@@ -62,6 +63,12 @@ impl Speaker {
     #[must_use]
     pub fn saved_in(mut self, file: PathBuf) -> Self {
         self.saved = Some(file).filter(|_| self.core.borrow().config.save_s > 0);
+        self
+    }
+
+    /// Link state goes there.
+    pub fn with_graph(self, outbox: Outbox<GraphBatch>) -> Self {
+        self.core.borrow_mut().set_graph(outbox);
         self
     }
 

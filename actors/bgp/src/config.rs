@@ -13,7 +13,7 @@ use crate::history::HistoryConfig;
 use crate::vrf::VrfPlan;
 
 /// Names of the families that are read.
-pub(crate) const FAMILIES: [(&str, Family); 10] = [
+pub(crate) const FAMILIES: [(&str, Family); 11] = [
     ("ipv4-unicast", Family::V4_UNICAST),
     ("ipv6-unicast", Family::V6_UNICAST),
     ("ipv4-labelled", Family::V4_LABELLED),
@@ -24,6 +24,7 @@ pub(crate) const FAMILIES: [(&str, Family); 10] = [
     ("ipv6-flowspec", Family::V6_FLOW_SPEC),
     ("ipv4-vpn-flowspec", Family::V4_VPN_FLOW_SPEC),
     ("ipv6-vpn-flowspec", Family::V6_VPN_FLOW_SPEC),
+    ("link-state", Family::LINK_STATE),
 ];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +40,8 @@ pub struct Config {
     pub confederation: u32,
     pub confederation_members: Vec<u32>,
     /// Families of sessions that do not name their own: ipv4-unicast, ipv6-unicast, ipv4-labelled, ipv6-labelled,
-    /// ipv4-vpn, ipv6-vpn, ipv4-flowspec, ipv6-flowspec, ipv4-vpn-flowspec, ipv6-vpn-flowspec.
+    /// ipv4-vpn, ipv6-vpn, ipv4-flowspec, ipv6-flowspec, ipv4-vpn-flowspec, ipv6-vpn-flowspec, link-state. The last
+    /// is left out of sessions with another AS unless they name it.
     pub families: Vec<String>,
     /// Hold time that is offered, in seconds; 0 or at least 3.
     pub hold_time_s: u16,
@@ -85,7 +87,7 @@ impl Default for Config {
             router_id: "192.0.2.1".to_owned(),
             confederation: 0,
             confederation_members: Vec::new(),
-            families: vec!["ipv4-unicast".to_owned(), "ipv6-unicast".to_owned()],
+            families: ["ipv4-unicast", "ipv6-unicast", "link-state"].map(str::to_owned).into(),
             hold_time_s: 90,
             connect_retry_s: 15,
             idle_hold_max_s: 120,
@@ -424,6 +426,11 @@ impl Config {
         let hold_time_s = peer.hold_time_s.unwrap_or(self.hold_time_s);
         hold_time(&setting("hold_time_s"), hold_time_s)?;
         let names = if peer.families.is_empty() { &self.families } else { &peer.families };
+        let mut families = families(setting("families"), names)?;
+        // RFC 9552 8.2: the topology is the own network's, and nobody else is to say what it is.
+        if peer.families.is_empty() && !self.is_inside(peer.remote_as) {
+            families.retain(|family| *family != Family::LINK_STATE);
+        }
         let role = match peer.role.as_str() {
             "" => None,
             "provider" => Some(0),
@@ -446,7 +453,7 @@ impl Config {
             password,
             ao_key: (!secret.is_empty()).then_some(AoKey { id: peer.ao_key_id, algorithm, secret }),
             reflector: peer.reflector,
-            families: families(setting("families"), names)?,
+            families,
             hold_time_s,
             ttl_security: peer.ttl_security,
             role,

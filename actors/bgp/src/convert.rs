@@ -1,16 +1,19 @@
 //! An UPDATE as events of the route table.
 //!
 //! A peer's routes of a family go to a table each (see [`in_table`]): unicast to the peer's own, labelled ones to
-//! its second, VPN routes to those of the VRFs that take them. FlowSpec rules go to [`Rules`].
+//! its second, VPN routes to those of the VRFs that take them. FlowSpec rules go to [`Rules`], link state to the
+//! network graph.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use benocs_model::Address;
 use benocs_model::address::Prefix;
+use benocs_model::graph::GraphEvent;
 use benocs_model::route::{Family, Further, Path, Peer, PeerId, RouteEvent, Segment, in_table};
 use benocs_wire::bgp::{self, Labels, NextHop, Nlri, NlriRoute, PrefixAddress, Update};
 
+use crate::link_state;
 use crate::rules::Rules;
 use crate::vrf::Imports;
 
@@ -62,7 +65,19 @@ pub struct Converter {
     /// Distinguisher and path identifier as one identifier.
     ids: HashMap<([u8; 8], u32), u32>,
     rules: Rules,
+    /// What it does to the network graph, until that takes it.
+    graph: Vec<GraphEvent>,
+    /// Objects in [`Self::graph`].
+    graph_objects: usize,
     pub lost: Lost,
+}
+
+fn objects_of(event: &GraphEvent) -> usize {
+    match event {
+        GraphEvent::Announce { objects, .. } => objects.len(),
+        GraphEvent::Withdraw { names, .. } => names.len(),
+        _ => 0,
+    }
 }
 
 /// RFC 9234 4.1.
@@ -85,6 +100,8 @@ impl Converter {
             rds: HashMap::new(),
             ids: HashMap::new(),
             rules: Rules::new(rules_max),
+            graph: Vec::new(),
+            graph_objects: 0,
             lost: Lost::default(),
         }
     }
@@ -103,12 +120,14 @@ impl Converter {
         self.rds.clear();
         self.ids.clear();
         self.rules.clear();
+        self.graph.push(GraphEvent::Down(self.peer.id));
     }
 
     /// All its routes stay, marked (RFC 4724 4.2).
     pub fn stale(&mut self, out: &mut Vec<RouteEvent>) {
         out.extend(self.ids().map(RouteEvent::PeerStale));
         self.rules.mark_stale(None);
+        self.graph.push(GraphEvent::Stale(self.peer.id));
     }
 
     /// A family's routes stay, marked (RFC 7313 4).
@@ -117,6 +136,9 @@ impl Converter {
             out.push(RouteEvent::FamilyStale { peer, family: family as u8 });
         }
         self.rules.mark_stale(Some(family));
+        if family == bgp::Family::LINK_STATE {
+            self.graph.push(GraphEvent::Stale(self.peer.id));
+        }
     }
 
     /// What is still marked of a family goes.
@@ -125,6 +147,9 @@ impl Converter {
             out.push(RouteEvent::EndOfRib { peer, family: family as u8 });
         }
         self.rules.sweep(family);
+        if family == bgp::Family::LINK_STATE {
+            self.graph.push(GraphEvent::Sweep(self.peer.id));
+        }
     }
 
     /// All routes of a family go, and no more are taken (RFC 4760 7).
@@ -167,12 +192,48 @@ impl Converter {
             }
             self.announce(update, next_hop, nlri, out);
         }
+        if update.mp_reach.is_some() || update.mp_unreach.is_some() {
+            self.link_state(update);
+        }
         for family in update.disabled() {
             self.disable(family, out);
         }
         if let Some(family) = update.end_of_rib() {
             self.sweep(family, out);
         }
+    }
+
+    fn link_state(&mut self, update: &Update<'_>) {
+        let objects = update.link_state_announcements().chain(update.link_state_withdrawals()).count();
+        if !self.families.contains(&bgp::Family::LINK_STATE) {
+            self.lost.not_agreed += objects as u64;
+        } else if objects > 0 {
+            link_state::events(self.peer.id, update, &mut self.graph);
+            self.graph_objects += objects;
+        }
+    }
+
+    /// What it does to the network graph since this was asked last.
+    pub fn take_graph(&mut self) -> Vec<GraphEvent> {
+        self.graph_objects = 0;
+        std::mem::take(&mut self.graph)
+    }
+
+    /// Puts back what nobody took.
+    pub(crate) fn return_graph(&mut self, mut events: Vec<GraphEvent>) {
+        self.graph_objects += events.iter().map(objects_of).sum::<usize>();
+        events.append(&mut self.graph);
+        self.graph = events;
+    }
+
+    /// Objects of link state that wait to be taken.
+    pub(crate) fn graph_waiting(&self) -> usize {
+        self.graph_objects
+    }
+
+    /// No family is left that it may say something of (RFC 9552 8.2.2).
+    pub(crate) fn is_mute(&self) -> bool {
+        self.families.is_empty()
     }
 
     fn takes(&mut self, nlri: &Nlri<'_>) -> bool {

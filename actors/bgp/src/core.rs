@@ -1,6 +1,6 @@
 //! What the sessions share: peers, the table, its receivers. One thread; nothing here waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use benocs_model::Address;
+use benocs_model::graph::{GraphBatch, GraphEvent};
 use benocs_model::route::{
     Family, PEERS_MAX, Peer, PeerId, PeerRoutes, RouteBatch, RouteEvent, RouteReader, RouteTable, RouteView,
 };
-use benocs_runtime::Outbox;
+use benocs_runtime::{Full, Outbox};
 use benocs_wire::bgp::{self, Class, Fault};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ use crate::vrf::Imports;
 const SWEEP_LIMIT: Duration = Duration::from_secs(600);
 /// A session that lasted this long ends a row of errors.
 const SOUND: Duration = Duration::from_secs(60);
+/// Objects of link state of one peer that wait for the network graph.
+const GRAPH_OBJECTS_MAX: usize = 10_000;
 /// RFC 9494 6: routes that are not to be kept longer.
 const NO_LLGR: u32 = 0xffff_0007;
 
@@ -194,6 +197,11 @@ pub(crate) struct Core {
     /// Events since the last publication, for the feeds.
     pending: Vec<RouteEvent>,
     sessions: u64,
+    /// Where link state goes, and whether it was told that this speaker began anew.
+    graph: Option<Outbox<GraphBatch>>,
+    graph_cleared: bool,
+    /// Peers whose sessions wait for room in it: what comes of them meanwhile comes after.
+    pub(crate) graph_sending: HashSet<usize>,
     /// Every open connection, for the last word.
     pub(crate) controls: HashMap<u64, Rc<Control>>,
 }
@@ -220,6 +228,9 @@ impl Core {
             imports,
             pending: Vec::new(),
             sessions: 0,
+            graph: None,
+            graph_cleared: false,
+            graph_sending: HashSet::new(),
             controls: HashMap::new(),
             config,
             plan,
@@ -662,7 +673,50 @@ impl Core {
         for feed in &mut self.feeds {
             feed.flush(&self.table);
         }
+        self.flush_graph();
         self.publish_status();
+    }
+
+    pub(crate) fn set_graph(&mut self, outbox: Outbox<GraphBatch>) {
+        self.graph = Some(outbox);
+    }
+
+    /// Sends what link state says, while there is room.
+    pub(crate) fn flush_graph(&mut self) {
+        let Some(outbox) = &self.graph else {
+            self.peers.iter_mut().for_each(|entry| drop(entry.converter.take_graph()));
+            return;
+        };
+        if !self.graph_cleared {
+            if outbox.offer(GraphBatch { events: vec![GraphEvent::Clear] }).is_err() {
+                return;
+            }
+            self.graph_cleared = true;
+        }
+        for (number, entry) in self.peers.iter_mut().enumerate() {
+            if self.graph_sending.contains(&number) {
+                continue;
+            }
+            let events = entry.converter.take_graph();
+            if events.is_empty() {
+                continue;
+            }
+            if let Err(Full(batch)) = outbox.offer(GraphBatch { events })
+                && !outbox.is_closed()
+            {
+                entry.converter.return_graph(batch.events);
+                return;
+            }
+        }
+    }
+
+    /// More of link state than may wait: its session is to wait until the outbox has taken it.
+    pub(crate) fn graph_overdue(&mut self, number: usize) -> Option<(Outbox<GraphBatch>, GraphBatch)> {
+        self.flush_graph();
+        let converter = &mut self.peers[number].converter;
+        let outbox = self.graph.as_ref().filter(|_| converter.graph_waiting() > GRAPH_OBJECTS_MAX)?;
+        self.graph_sending.insert(number);
+        Some((outbox.clone(), GraphBatch { events: converter.take_graph() }))
     }
 
     fn publish_status(&mut self) {

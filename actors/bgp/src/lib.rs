@@ -14,6 +14,7 @@ mod feed;
 mod file;
 mod guests;
 mod history;
+mod link_state;
 mod lookup;
 mod metrics;
 mod replica;

@@ -378,6 +378,12 @@ impl Session {
             if self.consume(peer)? {
                 heard = Instant::now();
             }
+            let overdue = self.core.borrow_mut().graph_overdue(peer);
+            if let Some((outbox, batch)) = overdue {
+                // Of an engine that is gone nothing is waited for.
+                let _ = outbox.send(batch).await;
+                self.core.borrow_mut().graph_sending.remove(&peer);
+            }
             for family in std::mem::take(&mut self.requests) {
                 self.tell(peer, remote, Some(family)).await?;
             }
@@ -433,7 +439,13 @@ impl Session {
                             tracing::debug!(peer, error = %first, "bgp update with errors");
                             core.faults(&update.faults);
                         }
-                        core.peers[peer].converter.update(own_id, &update, &mut events);
+                        let converter = &mut core.peers[peer].converter;
+                        converter.update(own_id, &update, &mut events);
+                        // RFC 9552 8.2.2: the only family is worth no session.
+                        if let (Some(fault), true) = (update.faults.first(), converter.is_mute()) {
+                            let error = BgpError { code: 3, subcode: 9, data: Vec::new(), error: fault.error };
+                            return Err(End::Wrong(error));
+                        }
                     }
                     Message::Keepalive => {}
                     // RFC 7313 4; of a family that was not agreed it says nothing.
@@ -589,7 +601,8 @@ impl Session {
                 families: Vec::new(),
             }),
             Capability::FourOctetAs(local_as),
-            Capability::AddPath(families.iter().map(receive).collect()),
+            // Link state is named by what it says, not by a path.
+            Capability::AddPath(families.iter().filter(|family| !family.is_link_state()).map(receive).collect()),
             Capability::EnhancedRouteRefresh,
             Capability::LongLivedGracefulRestart(Vec::new()),
         ]);

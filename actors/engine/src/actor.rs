@@ -1,13 +1,14 @@
 //! The engine's worker.
 //!
 //!   hub (1)         --Table(Exporters, Interfaces)--> [engine] --TableUpdate::Network--> hub (1)
-//!   BGP speaker (1) --Peer-->                            |
+//!   BGP speaker (1) --Peer, Graph-->                     +--> Graph: readers (n)
 //!   SNMP poller (1) --System-->                          +--> state (ids)
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use benocs_model::address::Address;
+use benocs_model::graph::{Graph, GraphBatch};
 use benocs_model::network::{Neighbour, Network};
 use benocs_model::route::{Peer, RibView};
 use benocs_model::tables::TableUpdate;
@@ -16,10 +17,12 @@ use benocs_runtime::{Context, Fatal, Handle, Outbox, Restart, Settings, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::Config;
+use crate::graph;
 use crate::routers::{Entry, NameSource, Routers};
 
-/// Changes are gathered this long before they are published.
-const TICK: Duration = Duration::from_millis(200);
+/// Changes of routers are gathered this long before they are published, those of the graph at most for a tick.
+const ROUTERS_EVERY: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(20);
 const MAILBOX: usize = 256;
 
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub enum Message {
         name: String,
         vendor: Option<String>,
     },
+    /// What BGP-LS says.
+    Graph(GraphBatch),
 }
 
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -49,6 +54,9 @@ pub struct Engine {
     network: Outbox<Arc<TableUpdate>>,
     published: Network,
     changed: bool,
+    due: Instant,
+    graph: graph::Network,
+    file: graph::Watch,
 }
 
 /// Starts the worker; after a panic it is rebuilt from what it keeps.
@@ -56,14 +64,20 @@ pub fn spawn(
     config: Config,
     state: State,
     network: Outbox<Arc<TableUpdate>>,
+    graph: graph::Network,
     fatal: UnboundedSender<Fatal>,
 ) -> Handle<Message> {
     let settings = Settings { name: "engine", capacity: MAILBOX, tick: TICK, restart: Restart::AtMost(5) };
-    benocs_runtime::spawn(settings, fatal, move || Engine::new(config.clone(), &state, network.clone()))
+    benocs_runtime::spawn(settings, fatal, move || Engine::new(config.clone(), &state, network.clone(), graph.clone()))
 }
 
 impl Engine {
-    pub fn new(config: Config, state: &State, network: Outbox<Arc<TableUpdate>>) -> anyhow::Result<Self> {
+    pub fn new(
+        config: Config,
+        state: &State,
+        network: Outbox<Arc<TableUpdate>>,
+        graph: graph::Network,
+    ) -> anyhow::Result<Self> {
         let tree = state.tree("routers")?;
         let mut routers = Routers::restore(tree.entries::<Entry>().map(|(_, entry)| entry));
         for known in &config.known {
@@ -73,6 +87,7 @@ impl Engine {
             }
         }
         Ok(Self {
+            file: graph::Watch::new(config.graph_file.clone()),
             config,
             routers,
             neighbours: Vec::new(),
@@ -80,10 +95,33 @@ impl Engine {
             network,
             published: Network::default(),
             changed: true,
+            due: Instant::now(),
+            graph,
         })
     }
 
+    /// Nodes of the graph are routers that are known: by an address of theirs, else by their name.
+    fn join_graph(&mut self, graph: &Graph) {
+        let found: Vec<(Address, Vec<Address>, Option<String>)> = self
+            .routers
+            .entries()
+            .filter_map(|entry| {
+                let addresses = || entry.identities.iter().chain(&entry.interfaces);
+                let by_address = addresses().find_map(|address| graph.router_at(*address));
+                let node = graph.node(by_address.or_else(|| graph.node_named(&entry.name))?)?;
+                let one = *entry.identities.first()?;
+                Some((one, node.facts.router_ids.clone(), node.facts.name.clone()))
+            })
+            .collect();
+        for (one, router_ids, name) in found {
+            self.routers.joins_node(one, &router_ids, name.as_deref());
+        }
+    }
+
     fn publish(&mut self) -> anyhow::Result<()> {
+        let graph = self.graph.reader().graph();
+        self.join_graph(&graph);
+
         let next = Network {
             generation: self.published.generation,
             own_as: self.config.own_as.clone(),
@@ -120,10 +158,14 @@ impl Worker for Engine {
     type Message = Message;
 
     fn start(&mut self, _: &mut Context<Self>) -> anyhow::Result<()> {
+        if let Some(batch) = self.file.first()? {
+            self.graph.apply(batch);
+        }
+        self.graph.publish();
         self.publish()
     }
 
-    fn handle(&mut self, message: Message, _: &mut Context<Self>) -> anyhow::Result<()> {
+    fn handle(&mut self, message: Message, context: &mut Context<Self>) -> anyhow::Result<()> {
         match message {
             Message::Table(update) => match &*update {
                 TableUpdate::Exporters(table) => {
@@ -160,6 +202,14 @@ impl Worker for Engine {
                     self.routers.join(peer.address, Address::from_v4(peer.bgp_id));
                 }
             }
+            Message::Graph(batch) => {
+                self.graph.apply(batch);
+                // What comes alone is seen at once; what comes in a row, at the tick.
+                if context.outbox().is_empty() && self.graph.publish_due() {
+                    self.changed = true;
+                }
+                return Ok(());
+            }
             Message::System { address, name, vendor } => {
                 self.routers.name(address, &name, NameSource::SysName);
                 self.routers.describe(address, vendor);
@@ -170,7 +220,17 @@ impl Worker for Engine {
     }
 
     fn tick(&mut self, _: &mut Context<Self>) -> anyhow::Result<()> {
-        if self.changed { self.publish() } else { Ok(()) }
+        if let Some(batch) = self.file.again() {
+            self.graph.apply(batch);
+        }
+        if self.graph.publish_due() {
+            self.changed = true;
+        }
+        if !self.changed || Instant::now() < self.due {
+            return Ok(());
+        }
+        self.due = Instant::now() + ROUTERS_EVERY;
+        self.publish()
     }
 
     fn drain(&mut self, _: &mut Context<Self>) -> anyhow::Result<()> {

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum NameSource {
     Address,
+    /// The IGP's name of it.
+    Igp,
     SysName,
     Configuration,
 }
@@ -124,6 +126,16 @@ impl Routers {
         }
     }
 
+    /// A node of the graph is the router that has the address: its router ids are that one's too.
+    pub fn joins_node(&mut self, one: Address, router_ids: &[Address], name: Option<&str>) {
+        for router_id in router_ids {
+            self.join(one, *router_id);
+        }
+        if let Some(name) = name {
+            self.name(one, name, NameSource::Igp);
+        }
+    }
+
     pub fn name(&mut self, address: Address, name: &str, source: NameSource) {
         let Some(id) = self.identify(address) else { return };
         if let Some(entry) = self.entries.get_mut(&id)
@@ -199,6 +211,21 @@ mod tests {
         assert_eq!(routers.table()[0].name, "r1", "configuration wins");
         // What comes later at an interface address is the same router.
         assert_eq!(routers.identify(address("10.0.0.1")), Some(1));
+    }
+
+    #[test]
+    fn a_node_of_the_graph_brings_its_loopbacks_and_a_name() {
+        let mut routers = Routers::default();
+        routers.identify(address("192.0.2.1"));
+        routers.join(address("192.0.2.2"), address("10.0.0.1"));
+        // Exporter and session turn out to be one router: both are the node's.
+        let loopbacks = [address("10.0.0.1"), address("2001:db8::1")];
+        routers.joins_node(address("192.0.2.1"), &loopbacks, Some("core1"));
+        let table = routers.table();
+        assert_eq!((table.len(), table[0].name.as_str(), table[0].addresses.len()), (1, "core1", 4), "{table:?}");
+        routers.name(address("192.0.2.2"), "core1.example", NameSource::SysName);
+        routers.joins_node(address("192.0.2.1"), &loopbacks, Some("core1"));
+        assert_eq!(routers.table()[0].name, "core1.example", "SNMP's name wins");
     }
 
     #[test]

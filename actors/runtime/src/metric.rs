@@ -42,6 +42,19 @@ pub const BMP_ROUTERS: &str = "benocs_bmp_routers";
 /// Their tables.
 pub const BMP_TABLES: &str = "benocs_bmp_tables";
 
+/// Nodes of the network graph, broadcast networks among them.
+pub const GRAPH_NODES: &str = "benocs_graph_nodes";
+/// Directions of links that paths may use.
+pub const GRAPH_LINKS: &str = "benocs_graph_links";
+pub const GRAPH_PREFIXES: &str = "benocs_graph_prefixes";
+/// Objects that came, went, or are said otherwise.
+pub const GRAPH_CHANGES: &str = "benocs_graph_changes_total";
+/// When the graph was published last.
+pub const GRAPH_PUBLISHED: &str = "benocs_graph_published_timestamp_seconds";
+pub const GRAPH_PUBLISH_SECONDS: &str = "benocs_graph_publish_seconds";
+/// Labels: result (kept, dropped).
+pub const GRAPH_TREES: &str = "benocs_graph_trees_total";
+
 /// Labels: result.
 pub const SNMP_POLLS: &str = "benocs_snmp_polls_total";
 pub const SNMP_INTERFACES: &str = "benocs_snmp_interfaces";

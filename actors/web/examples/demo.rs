@@ -22,6 +22,7 @@ async fn main() -> anyhow::Result<()> {
         status: Arc::new(support::status),
         rib: Some(Arc::new(support::routes)),
         history: Some(Arc::new(support::history)),
+        graph: Some(Arc::new(support::graph)),
         flows: Some(Arc::new(|| support::status()["exporters"].take())),
         newest: Arc::new(|| Some(support::now_ms() / 300_000 * 300_000)),
         runtime: tokio::runtime::Handle::current(),

@@ -43,6 +43,9 @@ pub type RibAnswer = Arc<dyn Fn(&str, Option<&str>, Option<&str>) -> anyhow::Res
 /// What happened to a prefix.
 pub type HistoryAnswer = Arc<dyn Fn(&HistoryQuestion) -> anyhow::Result<Value> + Send + Sync>;
 
+/// The network graph, or the path between two routers.
+pub type GraphAnswer = Arc<dyn Fn(Option<(&str, &str)>) -> anyhow::Result<Value> + Send + Sync>;
+
 /// What becomes of a token.
 pub type TokenAnswer = Arc<dyn Fn(&TokenRequest) -> anyhow::Result<Value> + Send + Sync>;
 
@@ -57,6 +60,8 @@ pub struct Engines {
     pub rib: Option<RibAnswer>,
     /// `None` where this process keeps no history of routes.
     pub history: Option<HistoryAnswer>,
+    /// None where this process has no network graph.
+    pub graph: Option<GraphAnswer>,
     /// Exporters with all that is known of them; `None` where this process collects no flows.
     pub flows: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
     /// End of the newest data in the store, UTC ms.

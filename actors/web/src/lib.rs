@@ -24,7 +24,7 @@ mod tokens;
 mod when;
 
 pub use accounts::{Accounts, Role};
-pub use actor::{Engines, HistoryAnswer, RibAnswer, TokenAnswer, Web};
+pub use actor::{Engines, GraphAnswer, HistoryAnswer, RibAnswer, TokenAnswer, Web};
 pub use config::Config;
 pub use password::random_password;
 pub use tokens::{TokenRequest, answer_here as answer_token_here};

@@ -48,6 +48,7 @@ fn serve(config: Config, delay: Duration) -> anyhow::Result<Served> {
         status: Arc::new(support::status),
         rib: Some(Arc::new(support::routes)),
         history: Some(Arc::new(support::history)),
+        graph: Some(Arc::new(support::graph)),
         flows: Some(Arc::new(|| support::status()["exporters"].take())),
         newest: Arc::new(|| Some(NOON)),
         runtime: tokio::runtime::Handle::current(),
@@ -416,6 +417,11 @@ async fn roles_and_tokens_limit_what_is_served() -> anyhow::Result<()> {
         (Some(NOON - 30_000), Some("Arelion"))
     );
     assert_eq!(admin.get(&format!("/api/v1/routes/history?prefix=nonsense&{asked}"))?.status, 400);
+    assert_eq!(viewer.get("/api/v1/graph")?.status, 403);
+    assert_eq!(admin.get("/api/v1/graph")?.json()?["links"].as_array().map(Vec::len), Some(4));
+    assert_eq!(admin.get("/api/v1/graph/path?from=r1.fra&to=r1.ber")?.json()?["cost"], 20);
+    assert_eq!(admin.get("/api/v1/graph/path?from=r1.fra&to=nobody")?.status, 400);
+    assert_eq!(admin.get("/api/v1/graph/path?from=r1.fra")?.status, 400);
 
     let made = admin.post("/api/v1/tokens", &json!({ "label": "script", "role": "viewer", "days": 30 }))?;
     assert_eq!(made.status, 201);

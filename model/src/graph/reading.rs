@@ -151,16 +151,23 @@ impl Graph {
             return Some((owner, tree.distance(owner))).filter(|(_, cost)| *cost != UNREACHABLE);
         }
         let (_, owners) = self.prefix_of(address)?;
-        let reached = owners.iter().map(|owner| (tree.distance(owner.node).saturating_add(owner.metric), owner.node));
-        let nearest = reached.filter(|(cost, _)| *cost != UNREACHABLE).min();
-        nearest.map(|(cost, node)| (node, cost))
+        // Of equally near ones the one that did not hear of it from another: that is in its metric.
+        let reached = owners
+            .iter()
+            .map(|owner| (tree.distance(owner.node).saturating_add(owner.metric), owner.metric, owner.node));
+        let nearest = reached.filter(|(cost, ..)| *cost != UNREACHABLE).min();
+        nearest.map(|(cost, _, node)| (node, cost))
     }
 
-    /// The router that an address belongs to, whoever asks; `None` where several may.
+    /// The router that an address belongs to, whoever asks: of those that reach it the one at the least metric,
+    /// which the others have it from; `None` where several may.
     pub fn owner(&self, address: Address) -> Option<NodeId> {
-        self.router_at(address).or_else(|| match self.prefix_of(address)? {
-            (_, [only]) => Some(only.node),
-            _ => None,
+        self.router_at(address).or_else(|| {
+            let (_, owners) = self.prefix_of(address)?;
+            let least = owners.iter().map(|owner| owner.metric).min()?;
+            let mut nearest = owners.iter().filter(|owner| owner.metric == least).map(|owner| owner.node);
+            let first = nearest.next()?;
+            nearest.all(|node| node == first).then_some(first)
         })
     }
 

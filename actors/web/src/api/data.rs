@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::account::body;
-use crate::actor::Shared;
+use crate::actor::{GraphAnswer, Shared};
 use crate::error::ApiError;
 use crate::guard::{Caller, Octets, Place};
 use crate::when;
@@ -24,6 +24,8 @@ type Reply = Result<HttpResponse, ApiError>;
 const QUERY_ID: &str = "x-query-id";
 const FILTER_OCTETS_MAX: usize = 8 << 10;
 const DIMENSIONS_MAX: usize = 12;
+/// Names of nodes have at most 255 octets (RFC 9552 5.3.1.3).
+const NODE_OCTETS_MAX: usize = 255;
 
 pub async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(super::OPENAPI)
@@ -314,6 +316,34 @@ pub async fn history(shared: web::Data<Shared>, _caller: Caller, asked: web::Que
     let names: BTreeMap<u32, &Arc<str>> = numbers.into_iter().filter_map(|asn| Some((asn, names.get(&asn)?))).collect();
     found["as_names"] = serde_json::json!(names);
     Ok(HttpResponse::Ok().json(found))
+}
+
+fn graph_answer(shared: &Shared) -> Result<GraphAnswer, ApiError> {
+    let graph = shared.engines.graph.clone();
+    graph.ok_or_else(|| ApiError::missing("this process has no network graph: ask the one with the BGP sessions"))
+}
+
+pub async fn graph(shared: web::Data<Shared>, _caller: Caller) -> Reply {
+    let graph = graph_answer(&shared)?;
+    let value = web::block(move || graph(None)).await?;
+    Ok(HttpResponse::Ok().json(value.map_err(|error| ApiError::wrong(format!("{error:#}")))?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ends {
+    from: String,
+    to: String,
+}
+
+pub async fn graph_path(shared: web::Data<Shared>, _caller: Caller, asked: web::Query<Ends>) -> Reply {
+    let graph = graph_answer(&shared)?;
+    let Ends { from, to } = asked.into_inner();
+    if from.len().max(to.len()) > NODE_OCTETS_MAX {
+        return Err(ApiError::wrong("this is no router's name or address"));
+    }
+    let value = web::block(move || graph(Some((from.trim(), to.trim())))).await?;
+    Ok(HttpResponse::Ok().json(value.map_err(|error| ApiError::wrong(format!("{error:#}")))?))
 }
 
 /// AS numbers in everything that is called `as_path`.

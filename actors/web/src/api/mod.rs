@@ -45,6 +45,8 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/live", Some(Role::Viewer)),
     route("GET", "/routes/lookup", Some(Role::Analyst)),
     route("GET", "/routes/history", Some(Role::Analyst)),
+    route("GET", "/graph", Some(Role::Analyst)),
+    route("GET", "/graph/path", Some(Role::Analyst)),
 ];
 
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -71,6 +73,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/live", web::get().to(data::live))
         .route("/routes/lookup", web::get().to(data::lookup))
         .route("/routes/history", web::get().to(data::history))
+        .route("/graph", web::get().to(data::graph))
+        .route("/graph/path", web::get().to(data::graph_path))
         .default_service(web::to(data::nothing));
 }
 

@@ -357,6 +357,25 @@ pub fn history(question: &HistoryQuestion) -> anyhow::Result<Value> {
     }))
 }
 
+pub fn graph(path: Option<(&str, &str)>) -> anyhow::Result<Value> {
+    let all = ["r1.fra", "r2.fra", "r1.ber"];
+    let Some((from, to)) = path else {
+        let nodes: Vec<Value> = all.iter().map(|name| json!({ "name": name })).collect();
+        let link = |from: usize, to: usize| json!({ "from": from, "to": to, "metric": 10, "used": true });
+        return Ok(json!({
+            "generation": 1, "prefixes": 3, "nodes": nodes,
+            "links": [link(0, 1), link(1, 0), link(1, 2), link(2, 1)],
+        }));
+    };
+    let place = |name: &str| {
+        let place = all.iter().position(|known| *known == name);
+        place.ok_or_else(|| anyhow::anyhow!("no node is called {name:?}: give a router's name"))
+    };
+    let (near, far) = (place(from)?, place(to)?);
+    let hops = near.abs_diff(far);
+    Ok(json!({ "from": from, "to": to, "cost": 10 * hops, "hops": hops, "equal_cost_paths": 1 }))
+}
+
 pub fn status() -> Value {
     let now = now_ms();
     let feed = |name: &str, title: &str, health, summary: &str, problem: &str| Feed {
