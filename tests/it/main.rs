@@ -3,6 +3,7 @@
 
 mod captures;
 mod cli;
+mod corpus;
 mod cut;
 mod delivery;
 mod import;

@@ -108,6 +108,7 @@ pub struct PeerStatus {
     pub rules: usize,
     /// Routes that it was told.
     pub announced: usize,
+    /// Why the last session ended, or the last attempt failed.
     pub last_error: Option<String>,
 }
 
@@ -466,7 +467,6 @@ impl Core {
         }
         entry.established_at = Some(now);
         entry.set_state(State::Established);
-        entry.last_error = None;
         entry.metrics.established.set(1.0);
         tracing::info!(peer = %entry.plan.name, remote_as = live_as(entry), "bgp session established");
         self.apply(events);

@@ -3,7 +3,8 @@ use benocs_wire::bgp::{self, Agreed, Family, Message};
 
 pub fn run(data: &[u8]) {
     let Some((&bits, mut stream)) = data.split_first() else { return };
-    let all = || vec![Family::V4_UNICAST, Family::V6_UNICAST, Family::V4_LABELLED, Family::V6_VPN, Family::V4_FLOW_SPEC];
+    let all =
+        || vec![Family::V4_UNICAST, Family::V6_UNICAST, Family::V4_LABELLED, Family::V6_VPN, Family::V4_FLOW_SPEC];
     let agreed = Agreed {
         four_octet_as: bits & 2 != 0,
         external: bits & 4 != 0,
@@ -17,8 +18,10 @@ pub fn run(data: &[u8]) {
             Ok(Message::Update(update)) => {
                 let announced = update.announcements().flat_map(|(_, nlri)| nlri).count();
                 let withdrawn = update.withdrawals().flatten().count();
-                let routes = update.announcements().flat_map(|(_, nlri)| nlri.routes()).map(|route| route.labels.iter().count());
-                let rules = update.announcements().flat_map(|(_, nlri)| nlri.rules()).map(|rule| rule.to_string().len());
+                let routes =
+                    update.announcements().flat_map(|(_, nlri)| nlri.routes()).map(|route| route.labels.iter().count());
+                let rules =
+                    update.announcements().flat_map(|(_, nlri)| nlri.rules()).map(|rule| rule.to_string().len());
                 let _ = (routes.sum::<usize>(), rules.sum::<usize>(), update.attributes.unknown_transitive().count());
                 // A message in error announces nothing.
                 assert!(!update.treat_as_withdraw() || announced == 0);

@@ -67,7 +67,8 @@ pub fn run(data: &[u8]) {
                 if std::mem::replace(&mut up, true) {
                     session.converter.stale(&mut events);
                 }
-                let both = |list: Vec<Family>| list.into_iter().filter(|family| OWN.contains(family)).collect::<Vec<_>>();
+                let both =
+                    |list: Vec<Family>| list.into_iter().filter(|family| OWN.contains(family)).collect::<Vec<_>>();
                 agreed = Agreed {
                     four_octet_as: open.has_four_octet_as(),
                     add_path: both(open.add_path_sends()),

@@ -26,7 +26,8 @@ const BIRDC: &str = "/usr/sbin/birdc";
 const FRR: &str = "/usr/lib/frr/bgpd";
 const VTYSH: &str = "/usr/bin/vtysh";
 const LOCAL_AS: u32 = 64_512;
-const LIMIT: Duration = Duration::from_secs(40);
+/// OpenBGPD waits half a minute before it connects again.
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn installed(programs: &[&str]) -> bool {
     let missing: Vec<&&str> = programs.iter().filter(|program| !Path::new(program).exists()).collect();

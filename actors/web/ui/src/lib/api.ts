@@ -158,6 +158,28 @@ export const routeHistory = (prefix: string, router: string, from_ms: number, to
     { signal },
   );
 
+/** The network as BGP-LS or a file tells it; links are of one direction, by places in `nodes`. */
+export interface Graph {
+  generation: number;
+  prefixes: number;
+  nodes: { name: string; id: string; igp: string; asn: number; broadcast: boolean; overload: boolean; areas: string[]; router_ids: string[] }[];
+  links: { from: number; to: number; metric: number | null; used: boolean; local: string[]; remote: string[] }[];
+}
+
+export interface GraphPath {
+  from: string;
+  to: string;
+  cost: number;
+  hops: number;
+  equal_cost_paths: number;
+  path: { router: string; id: string; broadcast: boolean; cost: number; metric: number | null; local: string[]; remote: string[] }[];
+}
+
+export const graph = (signal?: AbortSignal) => call<Graph>('GET', '/graph', undefined, { signal });
+
+export const graphPath = (from: string, to: string, signal?: AbortSignal) =>
+  call<GraphPath>('GET', `/graph/path?from=${encodeURIComponent(from)}&to=${encodeURIComponent(to)}`, undefined, { signal });
+
 /** Asks; when `signal` fires, the server is told to stop too. */
 export async function query(question: Question, signal: AbortSignal): Promise<Answer> {
   const id = crypto.randomUUID();

@@ -6,6 +6,7 @@ import type { Answer, Dimension } from './api.ts';
 import { colorOf } from './color.ts';
 import { pieces, term, withTerm, withoutLast } from './filter.ts';
 import { change, duration, percent, rate } from './format.ts';
+import { DRAWN_MAX, key, pathKeys, picture } from './network.ts';
 import { layout, part } from './sankey.ts';
 import { table } from './series.ts';
 import { aligned, bounds, resolve, shifted, zoomedOut } from './time.ts';
@@ -115,4 +116,26 @@ test('gaps are gaps, zeros are zeros, and the last window counts what it covers'
   assert.equal(a?.total, 1350);
   assert.equal(a?.max, 16);
   assert.equal(b?.last, 0);
+});
+
+test('a network is drawn with one edge a pair of routers, the same each time', () => {
+  const node = (name: string) => ({ name, id: name, igp: 'isis', asn: 64500, broadcast: false, overload: false, areas: [], router_ids: [] });
+  const link = (from: number, to: number, metric: number | null, used = true) => ({ from, to, metric, used, local: [], remote: [] });
+  const graph = {
+    generation: 1,
+    prefixes: 0,
+    nodes: ['c', 'a', 'b'].map(node),
+    links: [link(0, 1, 10), link(1, 0, 20), link(0, 1, 5), link(1, 2, 7), link(2, 1, null, false), link(0, 9, 1)],
+  };
+  const drawn = picture(graph, 800, 600);
+  assert.deepEqual(drawn.edges.map((edge) => [edge.source.name, edge.target.name, edge.metrics, edge.used]), [
+    ['c', 'a', [5, 20], true],
+    ['a', 'b', [7, null], true],
+  ]);
+  assert.deepEqual(picture(graph, 800, 600).places, drawn.places);
+  assert.ok(drawn.places.every((place) => place.x > 0 && place.x < 800 && place.y > 0 && place.y < 600));
+  const names = Array.from({ length: DRAWN_MAX + 5 }, (_, at) => node(`r${at}`));
+  const links = names.slice(1).map((_, at) => link(at + 1, 0, 1));
+  assert.equal(picture({ ...graph, nodes: names, links }, 800, 600).hidden, 5);
+  assert.deepEqual([...pathKeys(['b', 'a', 'c'])], [key('a', 'b'), key('a', 'c')]);
 });
